@@ -59,6 +59,7 @@ type app struct {
 	version string
 	program string           // as a user calls it
 	jobs    []bridgefour.Job // the built-in ones
+	own     bool             // they are those of a program of a user
 	typed   map[string]bool  // flags set on the command line, not by the environment or the configuration file
 	outside transport.Files  // of the command's flags
 	lines   *os.File         // the list of --lines, if it is long

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/stage"
@@ -18,7 +20,7 @@ import (
 // MainOfJobs runs the command line of a program of jobs and returns its exit code.
 func MainOfJobs(all []bridgefour.Job) int {
 	a := processApp("", all)
-	a.program = placeholder.Quote(os.Args[0])
+	a.program, a.own = placeholder.Quote(os.Args[0]), true
 	args := os.Args[1:]
 	if err := checkJobs(all); err != nil {
 		a.stderr.Printf("%s: %v", filepath.Base(os.Args[0]), err)
@@ -28,6 +30,25 @@ func MainOfJobs(all []bridgefour.Job) int {
 		return a.report(a.describe())
 	}
 	return a.main(context.Background(), a.withRun(args))
+}
+
+// ownLabels are the labels of the workers that have the jobs of this program: other workers of a cluster may be other programs. Nil: these are the jobs
+// that all of them have.
+func (a *app) ownLabels() map[string]string {
+	if !a.own {
+		return nil
+	}
+	var names []string
+	for _, job := range a.jobs {
+		names = append(names, job.Name())
+	}
+	slices.Sort(names)
+	text := strings.Join(names, ",")
+	const shown = 60
+	if len(text) > shown {
+		text = fmt.Sprintf("%s-%x", text[:shown], sha256.Sum256([]byte(text)))[:shown+17]
+	}
+	return map[string]string{api.LabelJobs: text}
 }
 
 // checkJobs refuses jobs that could not be told apart, or not be run.

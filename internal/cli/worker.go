@@ -181,6 +181,12 @@ func (a *app) workerOffer(cmd *cobra.Command, f *workerFlags, cfg *worker.Config
 	if cfg.Labels, err = pairs(cmd, "label", f.labels); err != nil {
 		return err
 	}
+	for key, value := range a.ownLabels() {
+		if cfg.Labels == nil {
+			cfg.Labels = map[string]string{}
+		}
+		cfg.Labels[key] = value
+	}
 	if cfg.Resources, err = workerResources(cmd, "resource", f.resources); err != nil {
 		return err
 	}

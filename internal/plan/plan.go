@@ -64,6 +64,8 @@ type Builtin struct {
 	Name       string
 	NeedsInput bool // others have one task without an input
 	Collects   bool // the parts are merged into a result
+	// Labels are those of the workers that have the job; empty: all have it.
+	Labels map[string]string
 	// Check returns what is wrong with settings. Nil: any are accepted.
 	Check func(set map[string]string) []string
 	// Plan returns the stages with settings. Nil: one that maps.
@@ -73,8 +75,9 @@ type Builtin struct {
 // Result is a valid job.
 type Result struct {
 	Input        state.Input
-	Command      Command // no arguments: a built-in job
-	Records      string  // empty: lines
+	Command      Command           // no arguments: a built-in job
+	Labels       map[string]string // of the workers that may run it
+	Records      string            // empty: lines
 	Header       uint32
 	NameParts    string // pattern of the names of the parts; empty: part-NNNNN
 	Output       string // clean and absolute; empty if the request names none
@@ -166,7 +169,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 func newPlanner(req *api.JobRequest, opt Options) *planner {
 	opt.DefaultSplit = cmp.Or(opt.DefaultSplit, splitDefault)
 	opt.TasksMax = min(cmp.Or(opt.TasksMax, tasksMaxDefault), state.MaxTasks)
-	return &planner{req: req, opt: opt}
+	return &planner{req: req, opt: opt, result: Result{Labels: req.Labels}}
 }
 
 // planner is one call of Plan.
@@ -278,6 +281,10 @@ func (p *planner) builtin(name string) []stage.Stage {
 	if i >= 0 {
 		b := &p.opt.Builtins[i]
 		p.needsInput, p.result.Collects = b.NeedsInput, b.Collects
+		if len(b.Labels) > 0 {
+			p.result.Labels = maps.Clone(b.Labels)
+			maps.Copy(p.result.Labels, p.req.Labels)
+		}
 		if b.Check != nil && p.req.Class == "" { // the original system ignored settings that its job did not have
 			for _, wrong := range b.Check(p.req.Set) {
 				p.fail("set", "%s", wrong)

@@ -77,7 +77,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 		Insecure: cfg.Insecure, Idle: cfg.Idle, Growing: cfg.Growing, Hosts: cfg.Hosts, Version: cfg.Version, Logger: cfg.Logger,
 		ClusterName: ClusterName,
 		Reserved:    []plan.Reserved{cfg.Reserved},
-	}, cfg.Jobs)
+	}, cfg.Jobs, nil)
 	if err != nil {
 		return nil, err
 	}

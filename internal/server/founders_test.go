@@ -75,7 +75,7 @@ func (f *founders) start(i int, cluster string, key *access.Key) (stop func()) {
 	n, err := OpenLeader(f.t.Context(), node.ProcessConfig{
 		DataDir: f.dirs[i], Listen: f.peers[i].Address, ClusterName: "test", ClusterID: cluster, ID: uint64(i + 1), Peers: f.peers, ClusterKey: key,
 		Logger: slog.New(slog.NewTextHandler(f.logs[i], nil)),
-	}, jobs.All())
+	}, jobs.All(), nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}

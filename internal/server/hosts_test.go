@@ -18,7 +18,7 @@ func TestAcceptedHosts(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	n, err := OpenLeader(t.Context(), node.ProcessConfig{
 		DataDir: t.TempDir(), Listen: "127.0.0.1:0", Advertise: "advertised.example:6550", Hosts: []string{"alias.example"}, ClusterName: "test", Logger: logger,
-	}, jobs.All())
+	}, jobs.All(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,9 +12,12 @@ import (
 	"github.com/bridgefour/bridgefour/internal/program"
 )
 
-// OpenLeader opens a node that serves the API, and accepts the given jobs beside commands.
-func OpenLeader(ctx context.Context, cfg node.ProcessConfig, all []bridgefour.Job) (*node.Process, error) {
+// OpenLeader opens a node that serves the API, and accepts the given jobs beside commands: on workers that have these labels.
+func OpenLeader(ctx context.Context, cfg node.ProcessConfig, all []bridgefour.Job, labels map[string]string) (*node.Process, error) {
 	cfg.Builtins = Builtins(all)
+	for i := range cfg.Builtins {
+		cfg.Builtins[i].Labels = labels
+	}
 	cfg.HTTP = func(ctx context.Context, p *node.Process) (*http.Server, func()) {
 		routes := httpapi.New(httpapi.Options{
 			Leader: node.Owned{Node: p.Node}, Certifier: p, Routes: compat.Routes(node.Owned{Node: p.Node}), Policy: p.Policy(),

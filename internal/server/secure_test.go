@@ -80,7 +80,7 @@ func startLeader(t *testing.T, cfg node.ProcessConfig) *secureLeader {
 	if cfg.Invitation != nil {
 		cfg.Join = cfg.Invitation.Addresses
 	}
-	n, err := OpenLeader(t.Context(), cfg, jobs.All())
+	n, err := OpenLeader(t.Context(), cfg, jobs.All(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -421,6 +421,9 @@ func (e *explainer) workers() {
 	case able == 0 && most > 0 && most < slots:
 		e.because("no worker has %d slots, which each of its tasks needs: the largest has %d; the job waits until one has", slots, most)
 		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s; or submit with a smaller --slots-per-task", fitting(e.job.Spec))
+	case able == 0 && e.job.Spec.Labels[api.LabelJobs] != "":
+		e.because("no live worker has job %q; it waits until one does", e.job.Spec.Builtin)
+		e.advise("start a worker of the program that the job is of: PROGRAM worker --leader ADDR%s", fitting(e.job.Spec))
 	case able == 0:
 		e.because("no live worker can run its tasks; the job waits until one can")
 		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s", fitting(e.job.Spec))
@@ -470,6 +473,9 @@ func fitting(spec *state.Spec) string {
 		fmt.Fprintf(&flags, " --resource %s=%d", r.Name, r.N)
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
+		if k == api.LabelJobs { // a worker has it by itself
+			continue
+		}
 		fmt.Fprintf(&flags, " --label %s=%s", k, spec.Labels[k])
 	}
 	return flags.String()
