@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -107,8 +106,14 @@ func (n *Node) Lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, err
 		return grant, err
 	}
 	switch answer := e.Locks[0]; {
-	case answer.Err != nil && answer.Err.Code == state.Conflict && op.NoWait:
-		return grant, n.lockRefused(ctx, &op, 0, api.LockConflict{})
+	case answer.Place > 0:
+		var c *api.LockConflict
+		if err := n.leading(ctx, func(m *state.Machine, core *leader.Core) {
+			c = view.LockConflictWith(m, op.Names, answer.Before, answer.Place, core, time.Now())
+		}); err != nil {
+			return grant, err
+		}
+		return grant, lockProblem(access.From(ctx), &op, c)
 	case answer.Err != nil:
 		return grant, problem(answer.Err)
 	case answer.Fence != 0:
@@ -230,13 +235,17 @@ func (n *Node) withdrawLock(ctx context.Context, id state.LockID, op *state.Lock
 
 // lockRefused returns the problem of a request whose names are not free, or whose lock is lost. Own is the request, if it waits.
 func (n *Node) lockRefused(ctx context.Context, op *state.LockOp, own state.LockID, c api.LockConflict) error {
-	who := access.From(ctx)
 	if err := n.leading(ctx, func(m *state.Machine, core *leader.Core) {
 		found := view.LockConflict(m, op.Names, m.Lock(own), core, time.Now(), conflictHolders)
 		c.Name, c.Holders, c.Place = found.Name, found.Holders, found.Place
 	}); err != nil {
 		return err
 	}
+	return lockProblem(access.From(ctx), op, &c)
+}
+
+// lockProblem is the problem of a conflict, without what a principal may not see of the requests of others.
+func lockProblem(who access.Principal, op *state.LockOp, c *api.LockConflict) *api.Problem {
 	hideHolders(who, c.Holders)
 	text := fmt.Sprintf("%s: not free", op.Names[0].Name)
 	switch {
@@ -250,7 +259,7 @@ func (n *Node) lockRefused(ctx context.Context, op *state.LockOp, own state.Lock
 		}
 	}
 	p := api.Conflict("%s", text)
-	p.Lock = &c
+	p.Lock = c
 	return p
 }
 
@@ -342,25 +351,21 @@ func (n *Node) LockBatch(ctx context.Context, list []api.LockOperation) ([]api.L
 	err = n.leading(ctx, func(m *state.Machine, core *leader.Core) {
 		now := time.Now()
 		for i, answer := range e.Locks {
-			results[at[i]] = lockResult(m, core, now, &ops[i], &answer)
-			if p := results[at[i]].Problem; p != nil && p.Lock != nil {
-				hideHolders(who, p.Lock.Holders)
-			}
+			results[at[i]] = lockResult(m, core, now, who, &ops[i], &answer)
 		}
 	})
 	return results, err
 }
 
 // lockResult is the result of an operation.
-func lockResult(m *state.Machine, core *leader.Core, now time.Time, op *state.LockOp, answer *state.LockAnswer) (r api.LockResult) {
+func lockResult(m *state.Machine, core *leader.Core, now time.Time, who access.Principal, op *state.LockOp, answer *state.LockAnswer) (r api.LockResult) {
 	switch {
+	case answer.Place > 0:
+		r.Problem = lockProblem(who, op, view.LockConflictWith(m, op.Names, answer.Before, answer.Place, core, now))
 	case answer.Err != nil:
 		r.Problem = api.Conflict("%s", answer.Err.Message)
 		if answer.Err.Code == state.OverQuota {
 			r.Problem = api.OverQuota("%s", answer.Err.Message)
-		}
-		if op.NoWait && answer.Err.Code == state.Conflict {
-			r.Problem.Lock = view.LockConflict(m, op.Names, nil, core, now, conflictHolders)
 		}
 	case answer.ID == 0: // a release
 	case answer.Fence != 0:
@@ -371,9 +376,9 @@ func lockResult(m *state.Machine, core *leader.Core, now time.Time, op *state.Lo
 	case !core.RenewLock(now, answer.ID): // a sign of life, if it is not too late
 		r.Problem = api.Unavailable("%s: the request that waited is given up, because it was not sent again in time: send it again", op.Names[0].Name)
 	default:
-		r.Problem = api.NewProblem(http.StatusConflict, "%s: it waits", op.Names[0].Name)
-		r.Problem.Lock = view.LockConflict(m, op.Names, m.Lock(answer.ID), core, now, conflictHolders)
-		r.Problem.Lock.Waiting = true
+		c := view.LockConflict(m, op.Names, m.Lock(answer.ID), core, now, conflictHolders)
+		c.Waiting = true
+		r.Problem = lockProblem(who, op, c)
 	}
 	return r
 }

@@ -127,6 +127,52 @@ func TestLockBatch(t *testing.T) {
 	}
 }
 
+// TestLockHolderHasOneRequest: a name is in one request of a holder, so its release frees it.
+func TestLockHolderHasOneRequest(t *testing.T) {
+	r := newRig(t)
+	ann := user(t.Context(), "ann")
+	if _, err := r.node.Lock(ann, lockOf("h", 0, "a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	for _, wait := range []time.Duration{0, time.Hour} {
+		for name, says := range map[string]string{"b": `holder "h" has requested "a", "b" already`, "b/c": "would wait for itself"} {
+			_, err := r.node.Lock(ann, lockOf("h", wait, name))
+			problemOf(t, err, http.StatusConflict, says)
+		}
+	}
+	if err := r.node.Unlock(ann, "h", []string{"b"}); err != nil {
+		t.Error(err)
+	}
+	if list, err := r.node.Locks(ann, api.LockQuery{}); err != nil || len(list.Locks) > 0 {
+		t.Errorf("Locks() = %+v, %v, want none", list, err)
+	}
+}
+
+// TestLockBatchConflict: the refusal of an operation names what was in its way then, and of another user no more than a list does.
+func TestLockBatchConflict(t *testing.T) {
+	r := newRig(t)
+	ann, bob := user(t.Context(), "ann"), user(t.Context(), "bob")
+	acquire := func(holder string) api.LockOperation {
+		return api.LockOperation{Op: api.LockAcquire, LockRequest: *lockOf(holder, 0, "n")}
+	}
+	release := acquire("one")
+	release.Op = api.LockRelease
+	results, err := r.node.LockBatch(ann, []api.LockOperation{acquire("one"), acquire("two"), release, acquire("two")})
+	if err != nil || len(results) != 4 {
+		t.Fatalf("LockBatch() = %+v, %v", results, err)
+	}
+	if c := conflict(t, results[1].Problem, "n: not free: one holds it"); len(c.Holders) != 1 || c.Holders[0].Holder != "one" || c.Place != 1 {
+		t.Errorf("the conflict is %+v, want the holder of then", c)
+	}
+	results, err = r.node.LockBatch(bob, []api.LockOperation{acquire("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := conflict(t, results[0].Problem, "n: not free: user ann holds it"); c.Holders[0].Holder != "" {
+		t.Errorf("the conflict is %+v, want no holder of another user", c)
+	}
+}
+
 // TestLockRequests: what a request may be.
 func TestLockRequests(t *testing.T) {
 	r := newRig(t)

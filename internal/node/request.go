@@ -171,7 +171,7 @@ func problem(err error) error {
 		return api.Unavailable("%s", r.Message)
 	case state.OverQuota:
 		return api.OverQuota("%s", r.Message)
-	case state.Conflict:
+	case state.Conflict, state.OwnConflict:
 	}
 	return api.Conflict("%s", r.Message)
 }

@@ -88,6 +88,7 @@ const (
 	TooLarge
 	Busy // possible later
 	OverQuota
+	OwnConflict // with what the same holder has requested
 )
 
 func reject(code RejectionCode, format string, args ...any) *Rejection {

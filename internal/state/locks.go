@@ -66,7 +66,6 @@ type Lock struct {
 	seen       uint64
 	entries    []pathEntry
 	next, prev *Lock
-	sameSum    *Lock
 }
 
 // Bounds of locks.
@@ -134,16 +133,11 @@ func (l *Lock) free() bool { return l.hard == 0 && l.soft < l.Max }
 
 func (l *Lock) sameOwner(other *Lock) bool { return l.User == other.User && l.Holder == other.Holder }
 
-func (l *Lock) ownerSum() uint64 { return ownerSum(l.User, l.Holder, l.Names()) }
-
-func ownerSum(user, holder string, names []LockName) uint64 {
+// ownerSum is the key of a name of a client in lockTable.byOwner.
+func ownerSum(user, holder, name string) uint64 {
 	h := fnv.New64a()
-	for _, text := range []string{user, holder} {
+	for _, text := range []string{user, holder, name} {
 		_, _ = h.Write([]byte(text))
-		_, _ = h.Write([]byte{0})
-	}
-	for i := range names {
-		_, _ = h.Write([]byte(names[i].Name))
 		_, _ = h.Write([]byte{0})
 	}
 	return h.Sum64()
@@ -183,10 +177,18 @@ func (m *Machine) LockedBy(user, holder string, names []LockName) *Lock {
 	if err != nil {
 		return nil
 	}
-	return m.locks.owned(&Lock{User: user, Holder: holder}, names)
+	if l := m.locks.ownedAt(&Lock{User: user, Holder: holder}, names); l != nil && l.hasNames(names) {
+		return l
+	}
+	return nil
 }
 
-// LockAt returns the first request of a holder that has one of these names; nil: there is none. With any user, also one of another user.
+// hasNames reports whether it has exactly these names, in any mode.
+func (l *Lock) hasNames(names []LockName) bool {
+	return slices.EqualFunc(l.Names(), names, func(a, b LockName) bool { return a.Name == b.Name })
+}
+
+// LockAt returns a request of a holder that has one of these names; nil: there is none. With any user, also one of another user.
 func (m *Machine) LockAt(user, holder string, names []LockName, anyUser bool) (found *Lock) {
 	names, err := CleanLocks(names)
 	if err != nil {
@@ -257,12 +259,34 @@ type LockOp struct {
 	Note         string
 }
 
-// LockAnswer is the answer to a LockOp: ID and Fence of an acquire, Fence 0 if it waits; or Err.
+// LockAnswer is the answer to a LockOp: ID and Fence of an acquire, Fence 0 if it waits; or Err, and of one that may not wait what is in its way.
 type LockAnswer struct {
 	ID    LockID
 	Fence uint64
 	Err   *Rejection
+
+	Before []LockCopy // the first ones, held before waiting
+	Place  int        // how many there are
 }
+
+// LockCopy is a request as it was at a time: without what it is linked with.
+type LockCopy struct {
+	Lock  Lock
+	Names []LockName
+}
+
+// Copy copies a request.
+func (l *Lock) Copy() LockCopy {
+	return LockCopy{
+		Lock: Lock{
+			ID: l.ID, Job: l.Job, User: l.User, Holder: l.Holder, Note: l.Note, Max: l.Max, TTLMS: l.TTLMS, Fence: l.Fence, Since: l.Since, hard: l.hard, soft: l.soft,
+		},
+		Names: l.Names(),
+	}
+}
+
+// lockAnswerBefore bounds LockAnswer.Before.
+const lockAnswerBefore = 10
 
 // LockReason is why a request of a client has gone.
 type LockReason uint8
@@ -353,11 +377,7 @@ func (m *Machine) lock(c *command, out *Result) []LockAnswer {
 			answers[i].Err = err
 		case op.Release:
 			owner := &Lock{User: op.User, Holder: op.Holder}
-			l := m.locks.owned(owner, names)
-			if l == nil {
-				l = m.locks.ownedAt(owner, names)
-			}
-			if l != nil {
+			for l := m.locks.ownedAt(owner, names); l != nil; l = m.locks.ownedAt(owner, names) {
 				m.unlock(l, LockReleased, out)
 			}
 		default:
@@ -368,32 +388,30 @@ func (m *Machine) lock(c *command, out *Result) []LockAnswer {
 	return answers
 }
 
-// acquire adds the request of a client, unless there is one of the same holder for the same names.
+// acquire adds the request of a client, unless there is one of the same holder for the same names. A holder has one request for a name.
 func (m *Machine) acquire(op *LockOp, names []LockName, out *Result) LockAnswer {
 	l := &Lock{User: op.User, Holder: op.Holder, Note: op.Note, Max: max(op.Max, 1), TTLMS: op.TTLMS, Since: m.time}
-	if have := m.locks.owned(l, names); have != nil {
+	if have := m.locks.ownedAt(l, names); have != nil {
 		switch {
 		case have.Max != l.Max || !slices.Equal(have.Names(), names):
-			return LockAnswer{Err: reject(Conflict, "holder %q has requested %s in another mode, or with another max: release it first, or use another holder",
-				op.Holder, namesText(names))}
+			return LockAnswer{Err: reject(OwnConflict, "holder %q has requested %s already, with other names, in another mode or with another max: release that first, or use another holder",
+				op.Holder, namesText(have.Names()))}
 		case !have.Held() && op.NoWait:
+			answer := m.refused(have)
 			m.unlock(have, LockWithdrawn, out)
-			return LockAnswer{Err: reject(Conflict, "%s: not free", namesText(names))}
+			return answer
 		}
 		return LockAnswer{ID: have.ID, Fence: have.Fence}
 	}
-	var first, self *Lock
+	var self *Lock
 	m.locks.against(names, nil, func(other *Lock) {
-		if first == nil || other.ID < first.ID {
-			first = other
-		}
 		if other.Job == 0 && other.sameOwner(l) {
 			self = other
 		}
 	})
 	switch {
 	case self != nil:
-		return LockAnswer{Err: reject(Conflict, "holder %q has requested %s, which conflicts: it would wait for itself. Release that first, request all names at "+
+		return LockAnswer{Err: reject(OwnConflict, "holder %q has requested %s, which conflicts: it would wait for itself. Release that first, request all names at "+
 			"once, or use another holder", op.Holder, namesText(self.Names()))}
 	case m.locks.clients >= LockRequestsMax:
 		return LockAnswer{Err: reject(OverQuota, "there are %d requests for locks, which is the most: try again later", m.locks.clients)}
@@ -406,12 +424,24 @@ func (m *Machine) acquire(op *LockOp, names []LockName, out *Result) LockAnswer 
 		m.locks.grant(l, m.index, m.time)
 		out.Events = append(out.Events, Event{Kind: LockHeld, Lock: l.ID})
 	case op.NoWait:
+		answer := m.refused(l)
 		m.locks.remove(l)
-		return LockAnswer{Err: reject(Conflict, "%s: not free: %s", namesText(names), first.standing())}
+		return answer
 	default:
 		out.Events = append(out.Events, Event{Kind: LockWaiting, Lock: l.ID})
 	}
 	return LockAnswer{ID: l.ID, Fence: l.Fence}
+}
+
+// refused is the answer to a request that is not granted and may not wait.
+func (m *Machine) refused(l *Lock) LockAnswer {
+	names := l.Names()
+	list, n := m.Conflicts(names, l, lockAnswerBefore)
+	answer := LockAnswer{Err: reject(Conflict, "%s: not free: %s", namesText(names), list[0].standing()), Place: n}
+	for _, other := range list {
+		answer.Before = append(answer.Before, other.Copy())
+	}
+	return answer
 }
 
 // standing says what a request holds or waits for.

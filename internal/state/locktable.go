@@ -16,8 +16,8 @@ type lockTable struct {
 	roots       [lockSpaces]pathNode
 	byID        map[LockID]*Lock
 	byJob       map[JobID]*Lock
-	byOwner     map[uint64]*Lock // of clients, by ownerSum; those of one sum are a list, see Lock.sameSum
-	first, last *Lock            // in the order of their numbers
+	byOwner     map[uint64]*pathEntry // of clients, by ownerSum; those of one sum are a list, see pathEntry.sameSum
+	first, last *Lock                 // in the order of their numbers
 	lastID      LockID
 	fence       uint64 // the last one that was granted
 	walk        uint64 // numbers the walks, to visit a request once: Lock.seen
@@ -61,6 +61,7 @@ type pathEntry struct {
 	lock       *Lock // nil: an output
 	job        JobID // of an output
 	next, prev *pathEntry
+	sameSum    *pathEntry
 	use        pathUse
 }
 
@@ -68,7 +69,7 @@ type pathEntry struct {
 type pathList struct{ first, last *pathEntry }
 
 func newLockTable() lockTable {
-	t := lockTable{byID: map[LockID]*Lock{}, byJob: map[JobID]*Lock{}, byOwner: map[uint64]*Lock{}, priorities: map[uint32]int{}}
+	t := lockTable{byID: map[LockID]*Lock{}, byJob: map[JobID]*Lock{}, byOwner: map[uint64]*pathEntry{}, priorities: map[uint32]int{}}
 	t.roots[dataSpace].part = dataRoot
 	return t
 }
@@ -249,8 +250,10 @@ func (t *lockTable) add(l *Lock, names []LockName) {
 		t.weigh(l, 1)
 		return
 	}
-	sum := l.ownerSum()
-	l.sameSum, t.byOwner[sum] = t.byOwner[sum], l
+	for i := range l.entries {
+		sum := ownerSum(l.User, l.Holder, names[i].Name)
+		l.entries[i].sameSum, t.byOwner[sum] = t.byOwner[sum], &l.entries[i]
+	}
 	t.clients++
 }
 
@@ -287,16 +290,24 @@ func (t *lockTable) remove(l *Lock) {
 		return
 	}
 	t.clients--
-	sum := l.ownerSum()
-	if t.byOwner[sum] == l {
-		if t.byOwner[sum] = l.sameSum; l.sameSum == nil {
+	for i := range l.entries {
+		t.disown(&l.entries[i])
+	}
+}
+
+// disown removes an entry from byOwner.
+func (t *lockTable) disown(e *pathEntry) {
+	sum := ownerSum(e.lock.User, e.lock.Holder, e.node.name())
+	first := t.byOwner[sum]
+	if first == e {
+		if t.byOwner[sum] = e.sameSum; e.sameSum == nil {
 			delete(t.byOwner, sum)
 		}
 		return
 	}
-	for other := t.byOwner[sum]; other != nil; other = other.sameSum {
-		if other.sameSum == l {
-			other.sameSum = l.sameSum
+	for ; first != nil; first = first.sameSum {
+		if first.sameSum == e {
+			first.sameSum = e.sameSum
 		}
 	}
 }
@@ -380,25 +391,12 @@ func (h inheritance) add(l *Lock, top uint32) {
 	}
 }
 
-// owned returns the request of a client with exactly these names; nil: there is none.
-func (t *lockTable) owned(owner *Lock, names []LockName) *Lock {
-	for l := t.byOwner[ownerSum(owner.User, owner.Holder, names)]; l != nil; l = l.sameSum {
-		if l.sameOwner(owner) && slices.EqualFunc(l.Names(), names, func(a, b LockName) bool { return a.Name == b.Name }) {
-			return l
-		}
-	}
-	return nil
-}
-
-// ownedAt returns the first request of a client that has one of these names; nil: there is none.
+// ownedAt returns a request of a client that has one of these names; nil: there is none.
 func (t *lockTable) ownedAt(owner *Lock, names []LockName) *Lock {
 	for i := range names {
-		n, exact := t.roots[userSpace].find(names[i].Name)
-		for use := useExclusive; exact && use < useOutput; use++ {
-			for e := n.entries[use].first; e != nil; e = e.next {
-				if e.lock.Job == 0 && e.lock.sameOwner(owner) {
-					return e.lock
-				}
+		for e := t.byOwner[ownerSum(owner.User, owner.Holder, names[i].Name)]; e != nil; e = e.sameSum {
+			if e.lock.sameOwner(owner) && e.node.name() == names[i].Name {
+				return e.lock
 			}
 		}
 	}

@@ -257,25 +257,19 @@ func (m *model) lockOp(op LockOp) string {
 	}
 	mine := func(l *modelLock) bool { return l.job == 0 && l.user == op.User && l.holder == op.Holder }
 	var same *modelLock
-	sameNames := func(a, b LockName) bool { return a.Name == b.Name }
-	for _, l := range m.locks {
-		if mine(l) && slices.EqualFunc(l.names, names, sameNames) {
+	for _, l := range slices.Clone(m.locks) {
+		has := func(n LockName) bool {
+			return slices.ContainsFunc(names, func(o LockName) bool { return o.Name == n.Name })
+		}
+		switch {
+		case !mine(l) || !slices.ContainsFunc(l.names, has):
+		case op.Release:
+			m.dropLock(l)
+		case same == nil:
 			same = l
 		}
 	}
 	if op.Release {
-		for i := 0; i < len(names) && same == nil; i++ {
-			for _, shared := range []bool{false, true} {
-				for _, l := range m.locks {
-					if same == nil && mine(l) && slices.Contains(l.names, LockName{Name: names[i].Name, Shared: shared}) {
-						same = l
-					}
-				}
-			}
-		}
-		if same != nil {
-			m.dropLock(same)
-		}
 		return "released"
 	}
 	switch {

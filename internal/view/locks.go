@@ -66,10 +66,19 @@ func LockHolderAt(m *state.Machine, l *state.Lock, name *state.LockName, core *l
 // LockConflict returns why names are not free for a request, which is nil if it does not wait.
 func LockConflict(m *state.Machine, names []state.LockName, own *state.Lock, core *leader.Core, now time.Time, most int) *api.LockConflict {
 	list, all := m.Conflicts(names, own, most)
+	before := make([]state.LockCopy, len(list))
+	for i, l := range list {
+		before[i] = l.Copy()
+	}
+	return LockConflictWith(m, names, before, all, core, now)
+}
+
+// LockConflictWith is the conflict of names with a list of requests, the first ones of all.
+func LockConflictWith(m *state.Machine, names []state.LockName, list []state.LockCopy, all int, core *leader.Core, now time.Time) *api.LockConflict {
 	c := &api.LockConflict{Place: uint64(all)} //nolint:gosec // a length
-	for _, l := range list {
-		theirs, ours := conflictOf(l, names)
-		h := LockHolder(m, l, theirs, core, now)
+	for i := range list {
+		theirs, ours := conflictOf(list[i].Names, names)
+		h := LockHolder(m, &list[i].Lock, theirs, core, now)
 		if c.Name == "" {
 			c.Name = ours.Name
 		}
@@ -81,9 +90,8 @@ func LockConflict(m *state.Machine, names []state.LockName, own *state.Lock, cor
 	return c
 }
 
-// conflictOf returns the first name of a request, and of names, that conflict.
-func conflictOf(l *state.Lock, names []state.LockName) (theirs, ours *state.LockName) {
-	list := l.Names()
+// conflictOf returns the first name of a list, and of names, that conflict.
+func conflictOf(list, names []state.LockName) (theirs, ours *state.LockName) {
 	for i := range list {
 		for k := range names {
 			if list[i].Conflicts(&names[k]) {
