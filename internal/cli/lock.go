@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
@@ -121,6 +122,8 @@ func (a *app) runLocked(ctx context.Context, f lockFlags, names, argv []string) 
 	if err != nil {
 		return err
 	}
+	ctx, cancel := untilQuit(ctx)
+	defer cancel()
 	run := heldCommand{grace: min(graceMax, f.ttl/4), margin: min(marginMax, f.ttl/10)}
 	o := client.LockOptions{
 		Shared: f.shared, Max: uint32(f.max), TTL: f.ttl, Wait: f.wait, NoWait: f.noWait, Note: f.note, Holder: holderName(), OnRenew: run.extend, //nolint:gosec // checked
@@ -155,6 +158,24 @@ func (a *app) runLocked(ctx context.Context, f lockFlags, names, argv []string) 
 		return &exitError{code: code}
 	}
 	return nil
+}
+
+// untilQuit interrupts ctx also at SIGQUIT (Ctrl-\), at which Go would end the process and leave the lock until its TTL is over.
+func untilQuit(ctx context.Context) (quitting context.Context, cancel func()) {
+	quitting, interrupt := context.WithCancelCause(ctx)
+	quits := make(chan os.Signal, 1)
+	notifyUnlessIgnored(quits, syscall.SIGQUIT)
+	go func() {
+		select {
+		case <-quits:
+			interrupt(errInterrupted)
+		case <-quitting.Done():
+		}
+	}()
+	return quitting, func() {
+		interrupt(nil)
+		signal.Stop(quits)
+	}
 }
 
 func cannotRun(name string, err error) error {

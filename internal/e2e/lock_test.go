@@ -86,6 +86,10 @@ func TestLockIsSafe(t *testing.T) {
 			s.first.signal(syscall.SIGINT)
 			s.first.wantExit(128 + int(syscall.SIGTERM))
 		}},
+		"lock is quit": {"30s", func(s *lockScene) {
+			s.first.signal(syscall.SIGQUIT)
+			s.first.wantExit(128 + int(syscall.SIGTERM))
+		}},
 		"command is killed": {"30s", func(s *lockScene) {
 			pid, err := strconv.Atoi(strings.TrimSpace(readFile(s.t, s.path("pid"))))
 			if err == nil {
