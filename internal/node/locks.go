@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -158,9 +159,18 @@ func (n *Node) leading(ctx context.Context, f func(*state.Machine, *leader.Core)
 	return nil
 }
 
+// stillLeading is leading after a command was carried out: the error does not say that the request had no effect.
+func (n *Node) stillLeading(ctx context.Context, f func(*state.Machine, *leader.Core)) error {
+	err := n.leading(ctx, f)
+	if p, ok := errors.AsType[*api.Problem](err); ok && p.Type == api.TypeNotLeader {
+		return api.Unavailable("the request was carried out, and leadership was lost before its outcome was known here: send it again")
+	}
+	return err
+}
+
 // granted returns the grant of a request that the log has granted.
 func (n *Node) granted(ctx context.Context, id state.LockID) (grant api.LockGrant, err error) {
-	err = n.leading(ctx, func(m *state.Machine, core *leader.Core) {
+	err = n.stillLeading(ctx, func(m *state.Machine, core *leader.Core) {
 		if l := m.Lock(id); l != nil && core.RenewLock(time.Now(), id) {
 			grant = api.LockGrant{Fence: l.Fence, ExpiresInMillis: l.TTLMS}
 		}
@@ -177,7 +187,7 @@ func (n *Node) awaitLock(ctx context.Context, id state.LockID, op *state.LockOp,
 	defer cancel()
 	call := make(chan struct{})
 	held := false
-	if err := n.leading(ctx, func(m *state.Machine, core *leader.Core) {
+	if err := n.stillLeading(ctx, func(m *state.Machine, core *leader.Core) {
 		if l := m.Lock(id); l == nil || l.Held() {
 			held = l != nil
 			close(call)
@@ -197,7 +207,7 @@ func (n *Node) awaitLock(ctx context.Context, id state.LockID, op *state.LockOp,
 		return api.LockGrant{}, n.stopping()
 	}
 	there := false
-	if err := n.leading(context.WithoutCancel(ctx), func(m *state.Machine, core *leader.Core) {
+	if err := n.stillLeading(context.WithoutCancel(ctx), func(m *state.Machine, core *leader.Core) {
 		n.loop.lockCalls.remove(id, call)
 		core.ReturnLock(time.Now(), id)
 		l := m.Lock(id)
@@ -224,7 +234,7 @@ func (n *Node) withdrawLock(ctx context.Context, id state.LockID, op *state.Lock
 	if _, err := n.executeBy(ctx, key, nil, func(e *state.Entry) { e.Withdraw(key, id) }); err != nil {
 		return api.LockGrant{}, err
 	}
-	if err := n.leading(ctx, func(m *state.Machine, _ *leader.Core) { held = m.Lock(id) != nil }); err != nil {
+	if err := n.stillLeading(ctx, func(m *state.Machine, _ *leader.Core) { held = m.Lock(id) != nil }); err != nil {
 		return api.LockGrant{}, err
 	}
 	if held {
@@ -235,7 +245,7 @@ func (n *Node) withdrawLock(ctx context.Context, id state.LockID, op *state.Lock
 
 // lockRefused returns the problem of a request whose names are not free, or whose lock is lost. Own is the request, if it waits.
 func (n *Node) lockRefused(ctx context.Context, op *state.LockOp, own state.LockID, c api.LockConflict) error {
-	if err := n.leading(ctx, func(m *state.Machine, core *leader.Core) {
+	if err := n.stillLeading(ctx, func(m *state.Machine, core *leader.Core) {
 		found := view.LockConflict(m, op.Names, m.Lock(own), core, time.Now(), conflictHolders)
 		c.Name, c.Holders, c.Place = found.Name, found.Holders, found.Place
 	}); err != nil {
@@ -348,7 +358,7 @@ func (n *Node) LockBatch(ctx context.Context, list []api.LockOperation) ([]api.L
 	if err != nil {
 		return nil, err
 	}
-	err = n.leading(ctx, func(m *state.Machine, core *leader.Core) {
+	err = n.stillLeading(ctx, func(m *state.Machine, core *leader.Core) {
 		now := time.Now()
 		for i, answer := range e.Locks {
 			results[at[i]] = lockResult(m, core, now, who, &ops[i], &answer)
