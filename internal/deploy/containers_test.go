@@ -161,6 +161,7 @@ func (e *engine) cluster() {
 	e.env = append(e.env, "BRIDGEFOUR_SHARED="+shared, "BRIDGEFOUR_SECRETS="+secrets)
 	e.run("deploy/compose/secrets.sh", "compose.ha.yml")
 	compose := []string{"-p", "ha", "-f", "deploy/compose/compose.ha.yml"}
+	began := time.Now()
 	e.run("docker-compose", append(compose, "up", "-d", "--no-build")...)
 	defer e.run("docker-compose", append(compose, "down", "--volumes")...)
 	again := time.NewTicker(100 * time.Millisecond)
@@ -169,6 +170,7 @@ func (e *engine) cluster() {
 	for len(strings.Fields(e.output("docker", healthy...))) < 6 {
 		<-again.C
 	}
+	e.t.Logf("six services were healthy after %v", time.Since(began).Round(10*time.Millisecond))
 	exec := append(compose, "exec", "-T", "kaladin-01", "bridgefour")
 	leader := 0
 	for leader == 0 { // a slow machine may elect one at any time
