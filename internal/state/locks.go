@@ -437,20 +437,34 @@ func (m *Machine) acquire(op *LockOp, names []LockName, out *Result) LockAnswer 
 func (m *Machine) refused(l *Lock) LockAnswer {
 	names := l.Names()
 	list, n := m.Conflicts(names, l, lockAnswerBefore)
-	answer := LockAnswer{Err: reject(Conflict, "%s: not free: %s", namesText(names), list[0].standing()), Place: n}
+	answer := LockAnswer{Err: reject(Conflict, "%s: not free: %s", namesText(names), m.lockStanding(list[0], l.User, names)), Place: n}
 	for _, other := range list {
 		answer.Before = append(answer.Before, other.Copy())
 	}
 	return answer
 }
 
-// standing says what a request holds or waits for.
-func (l *Lock) standing() string {
+// lockStanding says which names, in conflict with others that a user wants, a request holds or waits for. Of the request of another user it tells what the list of
+// locks does: no holder, and only names that the user has given.
+func (m *Machine) lockStanding(l *Lock, user string, wants []LockName) string {
+	owner, text, names, others := l.User, l.text(), l.Names(), wants
+	if job := m.jobs[l.Job]; job != nil {
+		owner = job.Spec.User
+	}
+	if owner != user {
+		names, others = wants, names
+		if l.Job == 0 {
+			text = fmt.Sprintf("user %q", owner)
+		}
+	}
+	names = slices.DeleteFunc(slices.Clone(names), func(n LockName) bool {
+		return !slices.ContainsFunc(others, func(o LockName) bool { return n.Conflicts(&o) })
+	})
 	verb := "waits for"
 	if l.Held() {
 		verb = "holds"
 	}
-	return fmt.Sprintf("%s %s %s", l.text(), verb, namesText(l.Names()))
+	return fmt.Sprintf("%s %s %s", text, verb, namesText(names))
 }
 
 // namesText quotes the first few of a list of names.
@@ -624,7 +638,8 @@ func (m *Machine) lockCleanup(job *Job) *Rejection {
 	}
 	m.leave(job)
 	if first := m.locks.earliest([]LockName{job.Spec.outputName()}); first != nil {
-		return reject(Conflict, "what job %d has left in its output %q cannot be removed while %s: wait for it, then stop the job", job.ID, job.Spec.Output, first.standing())
+		return reject(Conflict, "what job %d has left in its output %q cannot be removed while %s: wait for it, then stop the job", job.ID, job.Spec.Output,
+			m.lockStanding(first, job.Spec.User, []LockName{job.Spec.outputName()}))
 	}
 	m.newJobLock(job, true)
 	return nil
@@ -637,7 +652,7 @@ func (m *Machine) inTheWay(job *Job) *Rejection {
 	if len(list) == 0 {
 		return nil
 	}
-	return reject(Conflict, "%s, which conflicts with what this job locks, %s; wait for it, or leave out --on-conflict fail", list[0].standing(), namesText(names))
+	return reject(Conflict, "%s, which conflicts with what this job locks, %s; wait for it, or leave out --on-conflict fail", m.lockStanding(list[0], job.Spec.User, names), namesText(names))
 }
 
 // grantLocks hands over what the last commands have released. Jobs that hold their locks start.

@@ -131,7 +131,7 @@ func (m *model) enter(j *modelJob) {
 	case l.fence > 0:
 		m.start(j)
 	case j.spec.FailOnConflict:
-		j.err = "not run: " + m.conflictText(names, l.id)
+		j.err = "not run: " + m.conflictText(j.spec.User, names, l.id)
 		m.end(j, "failed")
 	default:
 		m.postpone(j, l)
@@ -198,21 +198,40 @@ func (m *model) blockers(names []LockName, before LockID) (list []*modelLock) {
 	return list
 }
 
-func (m *model) conflictText(names []LockName, before LockID) string {
+func (m *model) conflictText(user string, names []LockName, before LockID) string {
 	list := m.blockers(names, before)
 	if len(list) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s, which conflicts with what this job locks, %s; wait for it, or leave out --on-conflict fail", list[0].standing(), namesText(names))
+	return fmt.Sprintf("%s, which conflicts with what this job locks, %s; wait for it, or leave out --on-conflict fail", m.standing(list[0], user, names), namesText(names))
 }
 
 // standing says what a request holds or waits for.
-func (l *modelLock) standing() string {
+func (m *model) standing(l *modelLock, user string, wants []LockName) string {
 	verb := "holds"
 	if l.fence == 0 {
 		verb = "waits for"
 	}
-	return fmt.Sprintf("%s %s %s", l.owner(), verb, namesText(l.names))
+	mine := l.job == 0 && l.user == user || l.job > 0 && m.jobs[l.job].spec.User == user
+	var names []LockName
+	if mine {
+		for _, n := range l.names {
+			if (&modelLock{names: wants}).conflicts([]LockName{n}) {
+				names = append(names, n)
+			}
+		}
+		return fmt.Sprintf("%s %s %s", l.owner(), verb, namesText(names))
+	}
+	for _, n := range wants {
+		if l.conflicts([]LockName{n}) {
+			names = append(names, n)
+		}
+	}
+	owner := l.owner()
+	if l.job == 0 {
+		owner = fmt.Sprintf("user %q", l.user)
+	}
+	return fmt.Sprintf("%s %s %s", owner, verb, namesText(names))
 }
 
 // owner describes the job or the client.

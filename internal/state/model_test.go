@@ -288,7 +288,7 @@ func (m *model) submit(key string, list []Submission) {
 		refused = refused || m.overQuota(&spec, len(made)) || m.level < 2 && m.conflict(m.jobs, spec.Output, 0)
 		refused = refused || !spec.Overwrite && m.conflict(made, spec.Output, 0)
 		id := first + JobID(len(made))
-		if j := (&modelJob{spec: &spec}); m.level >= 2 && spec.FailOnConflict && len(spec.After) == 0 && m.conflictText(j.wants(false), m.lockID+1) != "" {
+		if j := (&modelJob{spec: &spec}); m.level >= 2 && spec.FailOnConflict && len(spec.After) == 0 && m.conflictText(spec.User, j.wants(false), m.lockID+1) != "" {
 			refused = true
 		}
 		made[id] = &modelJob{id: id, uid: s.UID, spec: &spec, status: "active", stages: modelStages(&spec), created: m.time}
@@ -503,7 +503,7 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 		case len(first) > 0:
 			slices.SortFunc(first, func(a, b *modelLock) int { return cmp.Compare(a.id, b.id) })
 			j.err = fmt.Sprintf("stopped while it waited: what job %d has left in its output %q cannot be removed while %s: wait for it, then stop the job",
-				id, j.spec.Output, first[0].standing())
+				id, j.spec.Output, m.standing(first[0], j.spec.User, j.wants(true)))
 			m.end(j, "failed")
 			m.answer(key, "job %d", id)
 			return

@@ -125,7 +125,7 @@ func (e *explainer) locks() {
 	for i := range c.Holders {
 		h := &c.Holders[i]
 		if h.User != e.job.Spec.User {
-			h.Name, h.Note = "", ""
+			h.Holder, h.Name, h.Note = "", "", ""
 		}
 		if h.Fence != 0 {
 			held = append(held, e.holder(h))
@@ -153,6 +153,8 @@ func (e *explainer) locks() {
 func (e *explainer) holder(h *api.LockHolder) string {
 	job := e.machine.Job(state.JobID(h.Job))
 	switch {
+	case job == nil && h.Holder == "":
+		return "user " + h.User
 	case job == nil && h.User != "":
 		return fmt.Sprintf("%s of user %s", h.Holder, h.User)
 	case job == nil:
