@@ -579,7 +579,7 @@ func (m *Machine) enter(job *Job, out *Result) {
 // postpone lets the input of a job be planned again when it holds its locks, if it waits for a job that writes there: that was submitted while the input
 // was listed.
 func (m *Machine) postpone(job *Job, l *Lock) {
-	if job.Fence > 0 || job.Spec.Input.Kind != InputFiles || job.Spec.Input.Growing {
+	if job.Fence > 0 || job.Spec.Input.Kind != InputFiles || job.Spec.Input.Growing || len(job.Spec.InputNames) == 0 {
 		return
 	}
 	reads := slices.DeleteFunc(job.Spec.lockedNames(), func(n LockName) bool { return !n.Data || !n.Shared })

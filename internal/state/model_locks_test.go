@@ -146,7 +146,7 @@ func (m *model) postpone(j *modelJob, l *modelLock) {
 			reads = append(reads, n)
 		}
 	}
-	if j.fence > 0 || j.spec.Input.Kind != InputFiles || j.spec.Input.Growing || len(m.blockers(reads, l.id)) == 0 {
+	if j.fence > 0 || j.spec.Input.Kind != InputFiles || j.spec.Input.Growing || len(j.spec.InputNames) == 0 || len(m.blockers(reads, l.id)) == 0 {
 		return
 	}
 	spec := *j.spec
