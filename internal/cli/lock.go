@@ -46,8 +46,8 @@ func (a *app) lockCommand() *cobra.Command {
 	var f lockFlags
 	cmd := &cobra.Command{
 		Use: "lock NAME… -- CMD ARG…", Short: "Run a command while holding locks of the cluster",
-		Long: `Run a command while holding locks of the cluster, all of them together. Names are paths: a/b excludes a and a/b/c, and not a/bc. Whoever
-asked first gets them first.
+		Long: `Run a command while holding locks of the cluster, all of them together. Names are paths: a/b excludes a and a/b/c, and not a/bc. Requests
+are granted in their order.
 
 The locks are renewed while the command runs. If they cannot be, the command and all that it has started is stopped before the cluster gives them
 to others: SIGTERM, then SIGKILL. A machine that was suspended, or a stopped process, may find out late: $` + fenceEnv + ` has a number that is larger

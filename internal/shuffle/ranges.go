@@ -8,7 +8,7 @@ import (
 )
 
 // A segment whose partitions are ranges of keys is sorted as a whole, and marks of its keys are in its index. The ranges are cut when all segments are
-// there, by the marks of all, so no record is read to find out how the keys are distributed. Whoever has the same segments cuts the same ranges.
+// there, by the marks of all, so no record is read to find out how the keys are distributed. From the same segments, every task cuts the same ranges.
 
 // mark is the key of a record in a sorted segment.
 type mark struct {
