@@ -228,10 +228,10 @@ func refusedAtSubmit(c *cluster) {
 		c.t.Errorf("the file that was there holds %q", got)
 	}
 
-	// A second job for a folder within the output of a live job is refused.
+	// A second job for a folder within the output of a live job is refused, if it is not to wait.
 	slow := c.submit(&api.JobRequest{Range: numbers(1), Output: c.path("out"), Program: item(waitFor(c.path("gate")))})
-	wantText(c.t, c.refused(&api.JobRequest{Range: numbers(1), Output: c.path("out", "below"), Program: item("true")}),
-		fmt.Sprintf("job %d", slow), "name another output")
+	wantText(c.t, c.refused(&api.JobRequest{Range: numbers(1), Output: c.path("out", "below"), Program: item("true"), OnConflict: "fail"}),
+		fmt.Sprintf("job %d", slow), c.path("out"), "wait for it")
 	write(c.t, c.path("gate"), "")
 	c.done(slow)
 }

@@ -83,7 +83,7 @@ func upgradeRolling(g *group, old baseline) {
 	}
 	g.knowAll()
 	g.leading()
-	w := newWork(g) // with two workers of the new version
+	w := newWork(g, true) // with two workers of the new version
 	oldWorker := g.launch("worker-old", g.commandOf(context.Background(), old.program, "worker", "--data-dir", g.path("worker-old"), "--leader", g.known, "--slots", "2"))
 	g.untilAlive(3)
 	until(t, "the old worker works", func() bool { return len(w.ledger.entries()) == 10 })
