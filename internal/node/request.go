@@ -186,19 +186,7 @@ func (n *Node) DoLeading(ctx context.Context, f func(*state.Machine, *leader.Cor
 	if !n.awaitLeading(ctx, electionWait) {
 		return n.notLeader()
 	}
-	leading := false
-	if err := n.do(ctx, func() {
-		if core := n.loop.controller.Core(); core != nil {
-			leading = true
-			f(n.loop.controller.Machine(), core)
-		}
-	}); err != nil {
-		return err
-	}
-	if !leading {
-		return n.notLeader()
-	}
-	return nil
+	return n.leading(ctx, f)
 }
 
 // do runs f in the goroutine of Run, where it may read the state and the core. It must be quick.
