@@ -57,6 +57,7 @@ type explainer struct {
 	core    *leader.Core
 	job     *state.Job
 	now     time.Time
+	running map[leader.TaskPlace]leader.Place // see leased
 	out     api.Explanation
 }
 
@@ -169,10 +170,18 @@ func (e *explainer) skew() {
 	}
 }
 
+// leased is where the tasks of the job are leased to. All leases are looked at for it, once.
+func (e *explainer) leased() map[leader.TaskPlace]leader.Place {
+	if e.running == nil {
+		e.running = e.core.Running(e.job.ID)
+	}
+	return e.running
+}
+
 // late names tasks of a stage that run while nearly all others are done.
 func (e *explainer) late(number uint32, stage *state.Stage) {
 	var tasks []uint64
-	for place := range e.core.Running(e.job.ID) {
+	for place := range e.leased() {
 		if place.Stage == number {
 			tasks = append(tasks, place.Task)
 		}
@@ -186,14 +195,15 @@ func (e *explainer) late(number uint32, stage *state.Stage) {
 
 // second explains which tasks run twice.
 func (e *explainer) second() {
-	running := e.core.Running(e.job.ID)
-	maps.DeleteFunc(running, func(_ leader.TaskPlace, p leader.Place) bool { return p.Second == 0 })
+	running := e.leased()
+	twice := slices.DeleteFunc(slices.Collect(maps.Keys(running)), func(at leader.TaskPlace) bool { return running[at].Second == 0 })
 	order := func(a, b leader.TaskPlace) int {
 		return cmp.Or(cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Task, b.Task))
 	}
-	for i, at := range slices.SortedFunc(maps.Keys(running), order) {
-		if i == explainJobs {
-			e.because("%d more tasks run twice", len(running)-i)
+	slices.SortFunc(twice, order)
+	for i, at := range twice {
+		if i == explainTasks {
+			e.because("%d more tasks run twice", len(twice)-i)
 			return
 		}
 		e.because("task %d/%s/%d takes far longer than others on worker %d, so it runs on worker %d too: the first output counts", e.job.ID, e.job.Spec.Stages[at.Stage].Name,
