@@ -33,12 +33,12 @@ func (c *Core) speculate() {
 		return
 	}
 	c.speculated = c.now
-	idle := slices.DeleteFunc(slices.Clone(c.registry.inOrder), func(w *worker) bool { return !w.assignable() || w.Busy() >= w.Slots })
-	if len(idle) == 0 {
-		return
-	}
 	limits := c.stragglerLimits()
 	if len(limits) == 0 {
+		return
+	}
+	idle := slices.DeleteFunc(slices.Clone(c.registry.inOrder), func(w *worker) bool { return !w.assignable() || w.Busy() >= w.Slots })
+	if len(idle) == 0 {
 		return
 	}
 	for _, s := range c.stragglers(limits) {
