@@ -204,7 +204,7 @@ func (s *simWorker) carryOut(e worker.Effect) {
 		s.w.fail("worker %d got a bad message: %s (job %d, lease %d)", s.number, e.Reason, e.Job, e.Lease)
 	case worker.Exit:
 		s.exit()
-	case worker.SendLog, worker.Discover, worker.LeaderLost, worker.NoLeader, worker.StaleLeader, worker.DiscoveryFailed,
+	case worker.SendLog, worker.Discover, worker.LeaderLost, worker.Unled, worker.NoLeader, worker.StaleLeader, worker.DiscoveryFailed,
 		worker.InviteAnswered, worker.DrainOrdered, worker.Released:
 	}
 }

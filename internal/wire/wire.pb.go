@@ -362,7 +362,9 @@ type ToWorker struct {
 	//	*ToWorker_Elsewhere
 	//	*ToWorker_Leaders
 	//	*ToWorker_Ping
-	Message       isToWorker_Message `protobuf_oneof:"message"`
+	Message isToWorker_Message `protobuf_oneof:"message"`
+	// The number of the last heartbeat (Report.number) that the leader has received in this session, or 1 for the Hello; 0: an older leader, or one that does not lead.
+	Heard         uint64 `protobuf:"varint,20,opt,name=heard,proto3" json:"heard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -467,6 +469,13 @@ func (x *ToWorker) GetPing() *Ping {
 	return nil
 }
 
+func (x *ToWorker) GetHeard() uint64 {
+	if x != nil {
+		return x.Heard
+	}
+	return 0
+}
+
 type isToWorker_Message interface {
 	isToWorker_Message()
 }
@@ -525,16 +534,19 @@ type Hello struct {
 	Labels      map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Leases of earlier sessions. The leader adopts those whose task is open and not leased elsewhere, and revokes the rest in
 	// its Welcome.
-	Held          []*Held           `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
-	Host          string            `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
-	ClusterId     string            `protobuf:"bytes,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`                                                           // its cluster, saved in its data directory; empty: none yet
-	ClusterName   string            `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`                                                     // the cluster it was configured to join; empty: any
-	Protocol      uint32            `protobuf:"varint,12,opt,name=protocol,proto3" json:"protocol,omitempty"`                                                                             // its version of these messages (package wire); 0: older than versions
-	ProtocolMin   uint32            `protobuf:"varint,13,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`                                                    // the oldest version that it supports
-	UnixMs        int64             `protobuf:"varint,14,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`                                                                   // its clock; 0: not sent
-	Confinement   []string          `protobuf:"bytes,15,rep,name=confinement,proto3" json:"confinement,omitempty"`                                                                        // what it enforces for all attempts, for users
-	Resources     map[string]uint32 `protobuf:"bytes,16,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // for attempts, by name, but for memory
-	Claim         uint64            `protobuf:"varint,20,opt,name=claim,proto3" json:"claim,omitempty"`                                                                                   // the id that it has of its configuration or its invitation, plus 1; 0: none
+	Held        []*Held           `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
+	Host        string            `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
+	ClusterId   string            `protobuf:"bytes,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`                                                           // its cluster, saved in its data directory; empty: none yet
+	ClusterName string            `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`                                                     // the cluster it was configured to join; empty: any
+	Protocol    uint32            `protobuf:"varint,12,opt,name=protocol,proto3" json:"protocol,omitempty"`                                                                             // its version of these messages (package wire); 0: older than versions
+	ProtocolMin uint32            `protobuf:"varint,13,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`                                                    // the oldest version that it supports
+	UnixMs      int64             `protobuf:"varint,14,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`                                                                   // its clock; 0: not sent
+	Confinement []string          `protobuf:"bytes,15,rep,name=confinement,proto3" json:"confinement,omitempty"`                                                                        // what it enforces for all attempts, for users
+	Resources   map[string]uint32 `protobuf:"bytes,16,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // for attempts, by name, but for memory
+	Claim       uint64            `protobuf:"varint,20,opt,name=claim,proto3" json:"claim,omitempty"`                                                                                   // the id that it has of its configuration or its invitation, plus 1; 0: none
+	// Leases of earlier sessions that were taken back, or given up (Job.unled_ms), and whose attempts have not ended. They are returned.
+	Stopping      []*Held `protobuf:"bytes,21,rep,name=stopping,proto3" json:"stopping,omitempty"`
+	Ends          bool    `protobuf:"varint,22,opt,name=ends,proto3" json:"ends,omitempty"` // it reports the end of each attempt that is revoked, and observes Job.unled_ms; false: an older worker
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -686,6 +698,20 @@ func (x *Hello) GetClaim() uint64 {
 		return x.Claim
 	}
 	return 0
+}
+
+func (x *Hello) GetStopping() []*Held {
+	if x != nil {
+		return x.Stopping
+	}
+	return nil
+}
+
+func (x *Hello) GetEnds() bool {
+	if x != nil {
+		return x.Ends
+	}
+	return false
 }
 
 // Elsewhere is sent by a node that does not lead instead of a Welcome. The stream then ends with UNAVAILABLE.
@@ -1048,10 +1074,11 @@ type Report struct {
 	Failed        []*Failure             `protobuf:"bytes,2,rep,name=failed,proto3" json:"failed,omitempty"`
 	Running       []uint64               `protobuf:"varint,3,rep,packed,name=running,proto3" json:"running,omitempty"` // leases in a slot, at each heartbeat
 	Heartbeat     bool                   `protobuf:"varint,4,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
-	Returned      []uint64               `protobuf:"varint,5,rep,packed,name=returned,proto3" json:"returned,omitempty"` // leases returned without a result: not started, or stopped by the leader or a drain
+	Returned      []uint64               `protobuf:"varint,5,rep,packed,name=returned,proto3" json:"returned,omitempty"` // leases returned without a result: not started, or stopped by the leader or a drain; and those revoked after their attempts had ended
 	Draining      bool                   `protobuf:"varint,6,opt,name=draining,proto3" json:"draining,omitempty"`        // it accepts no new leases
 	Lost          []*OutputLost          `protobuf:"bytes,7,rep,name=lost,proto3" json:"lost,omitempty"`
 	Slots         []SlotStatus           `protobuf:"varint,20,rep,packed,name=slots,proto3,enum=bridgefour.wire.v1.SlotStatus" json:"slots,omitempty"` // of each slot; absent: as before
+	Number        uint64                 `protobuf:"varint,21,opt,name=number,proto3" json:"number,omitempty"`                                         // of a heartbeat in its session, from 2 on; see ToWorker.heard
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1140,6 +1167,13 @@ func (x *Report) GetSlots() []SlotStatus {
 		return x.Slots
 	}
 	return nil
+}
+
+func (x *Report) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
 }
 
 // OutputLost reports that the output of a done task could not be read: its file is missing or damaged.
@@ -1810,6 +1844,7 @@ type Job struct {
 	Resources     map[string]uint32      `protobuf:"bytes,36,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // that an attempt needs, by name, but for memory
 	Fence         uint64                 `protobuf:"varint,60,opt,name=fence,proto3" json:"fence,omitempty"`                                                                                   // of its locks: what it publishes gives way to that of a job of the cluster with a larger one; 0: it has none
 	ClusterId     string                 `protobuf:"bytes,61,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`                                                           // of the fence
+	UnledMs       uint64                 `protobuf:"varint,62,opt,name=unled_ms,json=unledMs,proto3" json:"unled_ms,omitempty"`                                                                // its attempts are stopped when no leader has heard of the worker for so long; 0: never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2087,6 +2122,13 @@ func (x *Job) GetClusterId() string {
 		return x.ClusterId
 	}
 	return ""
+}
+
+func (x *Job) GetUnledMs() uint64 {
+	if x != nil {
+		return x.UnledMs
+	}
+	return 0
 }
 
 type Secret struct {
@@ -3800,7 +3842,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x19.bridgefour.wire.v1.HelloH\x00R\x05hello\x124\n" +
 	"\x06report\x18\x02 \x01(\v2\x1a.bridgefour.wire.v1.ReportH\x00R\x06report\x127\n" +
 	"\agoodbye\x18\x03 \x01(\v2\x1b.bridgefour.wire.v1.GoodbyeH\x00R\agoodbyeB\t\n" +
-	"\amessage\"\x8d\x03\n" +
+	"\amessage\"\xa3\x03\n" +
 	"\bToWorker\x127\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1b.bridgefour.wire.v1.WelcomeH\x00R\awelcome\x12.\n" +
 	"\x04work\x18\x02 \x01(\v2\x18.bridgefour.wire.v1.WorkH\x00R\x04work\x122\n" +
@@ -3808,8 +3850,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x05drain\x18\x04 \x01(\v2\x19.bridgefour.wire.v1.DrainH\x00R\x05drain\x12=\n" +
 	"\telsewhere\x18\x05 \x01(\v2\x1d.bridgefour.wire.v1.ElsewhereH\x00R\telsewhere\x127\n" +
 	"\aleaders\x18\x06 \x01(\v2\x1b.bridgefour.wire.v1.LeadersH\x00R\aleaders\x12.\n" +
-	"\x04ping\x18\a \x01(\v2\x18.bridgefour.wire.v1.PingH\x00R\x04pingB\t\n" +
-	"\amessage\"\xbb\x05\n" +
+	"\x04ping\x18\a \x01(\v2\x18.bridgefour.wire.v1.PingH\x00R\x04ping\x12\x14\n" +
+	"\x05heard\x18\x14 \x01(\x04R\x05heardB\t\n" +
+	"\amessage\"\x85\x06\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x18\n" +
@@ -3829,7 +3872,9 @@ const file_wire_proto_rawDesc = "" +
 	"\aunix_ms\x18\x0e \x01(\x03R\x06unixMs\x12 \n" +
 	"\vconfinement\x18\x0f \x03(\tR\vconfinement\x12F\n" +
 	"\tresources\x18\x10 \x03(\v2(.bridgefour.wire.v1.Hello.ResourcesEntryR\tresources\x12\x14\n" +
-	"\x05claim\x18\x14 \x01(\x04R\x05claim\x1a9\n" +
+	"\x05claim\x18\x14 \x01(\x04R\x05claim\x124\n" +
+	"\bstopping\x18\x15 \x03(\v2\x18.bridgefour.wire.v1.HeldR\bstopping\x12\x12\n" +
+	"\x04ends\x18\x16 \x01(\bR\x04ends\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
@@ -3864,7 +3909,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x11idle_heartbeat_ms\x18\n" +
 	" \x01(\rR\x0fidleHeartbeatMs\x12&\n" +
 	"\x0fidle_silence_ms\x18\v \x01(\rR\ridleSilenceMs\x12\x14\n" +
-	"\x05claim\x18\x14 \x01(\x04R\x05claim\"\xd1\x02\n" +
+	"\x05claim\x18\x14 \x01(\x04R\x05claim\"\xe9\x02\n" +
 	"\x06Report\x128\n" +
 	"\bfinished\x18\x01 \x03(\v2\x1c.bridgefour.wire.v1.FinishedR\bfinished\x123\n" +
 	"\x06failed\x18\x02 \x03(\v2\x1b.bridgefour.wire.v1.FailureR\x06failed\x12\x18\n" +
@@ -3873,7 +3918,8 @@ const file_wire_proto_rawDesc = "" +
 	"\breturned\x18\x05 \x03(\x04R\breturned\x12\x1a\n" +
 	"\bdraining\x18\x06 \x01(\bR\bdraining\x122\n" +
 	"\x04lost\x18\a \x03(\v2\x1e.bridgefour.wire.v1.OutputLostR\x04lost\x124\n" +
-	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\"z\n" +
+	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\x12\x16\n" +
+	"\x06number\x18\x15 \x01(\x04R\x06number\"z\n" +
 	"\n" +
 	"OutputLost\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
@@ -3928,7 +3974,7 @@ const file_wire_proto_rawDesc = "" +
 	"StageFiles\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
-	"\x05lease\x18\x03 \x01(\x04R\x05lease\"\x82\n" +
+	"\x05lease\x18\x03 \x01(\x04R\x05lease\"\x9d\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
@@ -3971,7 +4017,8 @@ const file_wire_proto_rawDesc = "" +
 	"\tresources\x18$ \x03(\v2&.bridgefour.wire.v1.Job.ResourcesEntryR\tresources\x12\x14\n" +
 	"\x05fence\x18< \x01(\x04R\x05fence\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18= \x01(\tR\tclusterId\x1a;\n" +
+	"cluster_id\x18= \x01(\tR\tclusterId\x12\x19\n" +
+	"\bunled_ms\x18> \x01(\x04R\aunledMs\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
@@ -4235,50 +4282,51 @@ var file_wire_proto_depIdxs = []int32{
 	45, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	10, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
 	46, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
-	14, // 13: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
-	16, // 14: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
-	13, // 15: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
-	0,  // 16: bridgefour.wire.v1.Report.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	15, // 17: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
-	1,  // 18: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	17, // 19: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
-	21, // 20: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	26, // 21: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	20, // 22: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
-	24, // 23: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	47, // 24: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	23, // 25: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	48, // 26: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
-	22, // 27: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
-	49, // 28: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
-	2,  // 29: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	25, // 30: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	27, // 31: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	3,  // 32: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	29, // 33: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	28, // 34: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
-	32, // 35: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	43, // 36: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
-	44, // 37: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
-	50, // 38: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
-	0,  // 39: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	4,  // 40: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	31, // 41: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	34, // 42: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	37, // 43: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	38, // 44: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	40, // 45: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
-	5,  // 46: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	33, // 47: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	35, // 48: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	42, // 49: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	39, // 50: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	41, // 51: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
-	46, // [46:52] is the sub-list for method output_type
-	40, // [40:46] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	10, // 13: bridgefour.wire.v1.Hello.stopping:type_name -> bridgefour.wire.v1.Held
+	14, // 14: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
+	16, // 15: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
+	13, // 16: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
+	0,  // 17: bridgefour.wire.v1.Report.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	15, // 18: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
+	1,  // 19: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
+	17, // 20: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
+	21, // 21: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	26, // 22: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	20, // 23: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
+	24, // 24: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	47, // 25: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	23, // 26: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	48, // 27: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	22, // 28: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
+	49, // 29: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
+	2,  // 30: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
+	25, // 31: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	27, // 32: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	3,  // 33: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	29, // 34: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	28, // 35: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
+	32, // 36: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	43, // 37: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
+	44, // 38: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
+	50, // 39: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
+	0,  // 40: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	4,  // 41: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	31, // 42: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	34, // 43: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	37, // 44: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	38, // 45: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	40, // 46: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	5,  // 47: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	33, // 48: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	35, // 49: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	42, // 50: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	39, // 51: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	41, // 52: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	47, // [47:53] is the sub-list for method output_type
+	41, // [41:47] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }

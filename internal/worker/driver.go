@@ -192,7 +192,7 @@ func (d *driver) carryOut(life, searching context.Context, e core.Effect) {
 		d.answer <- e.Err
 	case core.Exit:
 		d.exiting = true
-	case core.Welcomed, core.LeaderLost, core.NoLeader, core.Refused, core.Removed, core.Released, core.StaleLeader, core.DiscoveryFailed, core.DrainOrdered,
+	case core.Welcomed, core.LeaderLost, core.Unled, core.NoLeader, core.Refused, core.Removed, core.Released, core.StaleLeader, core.DiscoveryFailed, core.DrainOrdered,
 		core.BadMessage:
 		d.observe(searching, e)
 	}

@@ -82,6 +82,8 @@ func (d *driver) observe(ctx context.Context, e core.Effect) {
 		d.leader.set(nil)
 		d.updateStatus(func(s *State) { s.Leader = "" })
 		d.logger.WarnContext(ctx, "connection to the leader lost; running attempts continue", "error", e.Err)
+	case core.Unled:
+		d.logger.WarnContext(ctx, "no leader for too long: attempts of jobs with named locks stopped", "leases", e.Leases, "limit", e.For)
 	case core.NoLeader:
 		d.updateStatus(func(s *State) { s.Reason, s.Refused = e.Reason, e.Refused })
 		if !d.warned && !e.Refused { // a refusal has its own message

@@ -60,6 +60,7 @@ type Core struct {
 	files   files
 
 	session   session
+	contact   contact
 	search    search
 	clusterID string // empty: none yet
 	claim     uint64 // of the Hello, of an invitation, or as the cluster knows it
@@ -123,6 +124,9 @@ func (c *Core) handle(in Input) {
 		if c.session.open(in.Epoch) {
 			c.session.receivedAt = c.now
 			c.receive(in.Message)
+			if c.session.phase == sessionUp {
+				c.contact.confirm(in.Message.GetHeard(), c.now)
+			}
 		}
 	case Sent:
 		if c.session.open(in.Epoch) {
@@ -156,6 +160,7 @@ func (c *Core) handle(in Input) {
 // advance does whatever the present state and time allow. The order matters: results first, so that slots and the report
 // see them; slots before the report, because only a worker with idle slots reports at once.
 func (c *Core) advance() {
+	c.stopUnled()
 	c.cutOldChunks()
 	c.advanceDrain()
 	c.schedule()
@@ -186,6 +191,7 @@ func (c *Core) wake() time.Time {
 		}
 	}
 	at(c.wakeReturnQueued())
+	at(c.wakeUnled())
 	c.wakeSession(at)
 	at(c.wakeReport())
 	at(c.wakeDrain())

@@ -37,6 +37,7 @@ type coreTest struct {
 	discoveries  []string // clusters of Discover
 	undiscovered []string
 	answers      []error
+	unled        int
 }
 
 const testJob = 12
@@ -109,6 +110,8 @@ func (c *coreTest) step(inputs ...Input) {
 			c.gone = append(c.gone, e)
 		case Released:
 			c.released = append(c.released, e)
+		case Unled:
+			c.unled += e.Leases
 		case Welcomed, SendLog, BadMessage:
 		}
 	}

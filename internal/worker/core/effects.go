@@ -140,6 +140,12 @@ type Welcomed struct {
 // LeaderLost reports that the session with the worker's leader has ended.
 type LeaderLost struct{ Err error }
 
+// Unled reports that attempts were stopped, and leases given up, because no leader has heard of the worker for so long.
+type Unled struct {
+	Leases int
+	For    time.Duration
+}
+
 // NoLeader reports why there is no leader, whenever the reason changes. Refused: a leader rejects this worker as it is
 // configured.
 type NoLeader struct {
@@ -193,6 +199,7 @@ func (Discover) effect()        {}
 func (SaveMembership) effect()  {}
 func (Welcomed) effect()        {}
 func (LeaderLost) effect()      {}
+func (Unled) effect()           {}
 func (NoLeader) effect()        {}
 func (Refused) effect()         {}
 func (Removed) effect()         {}

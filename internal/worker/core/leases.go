@@ -49,8 +49,7 @@ func (c *Core) work(w *wire.Work) {
 			c.emit(BadMessage{Job: job.GetId(), Reason: fmt.Sprintf("more than %d jobs, or %d MiB of their descriptions", jobsMax, jobBytesMax>>20)})
 			continue
 		}
-		c.ledger.jobs[job.GetId()] = info
-		c.ledger.jobBytes += info.bytes
+		c.ledger.know(info)
 	}
 	for _, leases := range w.GetLeases() {
 		c.grant(leases)
@@ -108,11 +107,20 @@ func (c *Core) dropRef(r ref, jobEnded bool) {
 			return
 		}
 		c.removeFile(r)
-		c.ledger.move(r, gone)
+		c.dropResult(r)
 	case failed:
-		c.ledger.move(r, gone)
+		c.dropResult(r)
 	case gone, stopping:
 	}
+}
+
+// dropResult drops the lease of an attempt that has ended. The leader must learn that it has: if it was not reported in this session, the lease is returned.
+func (c *Core) dropResult(r ref) {
+	if c.session.phase == sessionUp {
+		c.ledger.move(r, gone)
+		return
+	}
+	c.returnLease(r)
 }
 
 // dropInSlot stops the lease if it runs, and removes it from its chunk if it has not started.

@@ -1,8 +1,10 @@
 package core
 
 import (
+	"cmp"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -82,6 +84,9 @@ type ledger struct {
 	dead     int
 	last     *grant
 	counts   [failed + 1]int
+	// unled is the smallest wire.Job.unled_ms of the jobs, for which all count that have one; 0: none has.
+	unled     time.Duration
+	unledJobs int
 }
 
 func newLedger() ledger { return ledger{jobs: map[uint64]*jobInfo{}} }
@@ -175,7 +180,25 @@ func (l *ledger) dropEnded(info *jobInfo) {
 	}
 }
 
+// know adds a job.
+func (l *ledger) know(info *jobInfo) {
+	l.jobs[info.job.GetId()] = info
+	l.jobBytes += info.bytes
+	if unled := time.Duration(min(info.job.GetUnledMs(), unledMillisMax)) * time.Millisecond; unled > 0 { //nolint:gosec // bounded
+		l.unledJobs++
+		l.unled = min(cmp.Or(l.unled, unled), unled)
+	}
+}
+
+// unledMillisMax bounds wire.Job.unled_ms.
+const unledMillisMax = 24 * 60 * 60 * 1000
+
 func (l *ledger) forget(info *jobInfo) {
+	if info.job.GetUnledMs() > 0 {
+		if l.unledJobs--; l.unledJobs == 0 {
+			l.unled = 0
+		}
+	}
 	l.jobBytes -= info.bytes
 	delete(l.jobs, info.job.GetId())
 }

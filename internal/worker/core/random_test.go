@@ -146,7 +146,7 @@ func (w *randomWorld) carryOut(e Effect) {
 			w.fatalf("two discoveries at once")
 		}
 		w.leaders.discovering = true
-	case SendLog, Welcomed, SaveMembership, LeaderLost, NoLeader, StaleLeader, DiscoveryFailed, Refused, InviteAnswered:
+	case SendLog, Welcomed, SaveMembership, LeaderLost, Unled, NoLeader, StaleLeader, DiscoveryFailed, Refused, InviteAnswered:
 	case BadMessage:
 		w.fatalf("bad message: %+v", e)
 	}
@@ -166,7 +166,7 @@ func (w *randomWorld) record(e Effect) {
 		_, _ = fmt.Fprint(w.trace, len(e.Files))
 	case Remove:
 		_, _ = fmt.Fprint(w.trace, len(e.Files))
-	case Stop, Disconnect, Welcomed, SendLog, BadMessage, Exit, SaveMembership, LeaderLost, NoLeader, Discover, StaleLeader, DiscoveryFailed, Refused, InviteAnswered:
+	case Stop, Disconnect, Welcomed, SendLog, BadMessage, Exit, SaveMembership, LeaderLost, Unled, NoLeader, Discover, StaleLeader, DiscoveryFailed, Refused, InviteAnswered:
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {

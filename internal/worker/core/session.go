@@ -118,7 +118,7 @@ func (c *Core) advanceSession() {
 		if !c.now.Before(s.heartbeatAt.Add(c.intervals().heartbeat)) {
 			s.heartbeatAt = c.now
 			c.emit(Send{s.epoch, reportMessage(&wire.Report{
-				Heartbeat: true, Running: c.running(), Draining: c.drain.on, Slots: c.slotStatuses(),
+				Heartbeat: true, Number: c.contact.send(c.now), Running: c.running(), Draining: c.drain.on, Slots: c.slotStatuses(),
 			}), true})
 		}
 	}
@@ -173,7 +173,9 @@ func (c *Core) connect(d *candidate) {
 	s.pinged = false
 	s.inFlight = 0
 	hello := proto.CloneOf(c.cfg.Hello)
-	hello.Held = c.held()
+	hello.Held, hello.Stopping = c.held()
+	hello.Ends = true
+	c.contact.begin(c.now)
 	hello.UnixMs = c.now.UnixMilli()
 	hello.ClusterId, hello.Claim = c.clusterID, c.claim
 	if c.clusterID == "" && d.rank[fromInvite] > 0 {
@@ -182,22 +184,24 @@ func (c *Core) connect(d *candidate) {
 	c.emit(Connect{Epoch: s.epoch, Leader: d.address, Hello: hello})
 }
 
-// held is every lease that the worker would continue.
-func (c *Core) held() []*wire.Held {
+// held is every lease that the worker would continue, and those whose attempts are being stopped.
+func (c *Core) held() (held, stopped []*wire.Held) {
 	for slot := range c.slots {
 		c.collect(slot)
 	}
-	held := make([]*wire.Held, 0, c.ledger.held())
+	held = make([]*wire.Held, 0, c.ledger.held())
 	c.ledger.all(func(r ref) {
-		if r.state() == stopping {
-			return
-		}
-		held = append(held, &wire.Held{
+		h := &wire.Held{
 			Job: r.g.info.job.GetId(), Stage: r.g.stage, Index: r.index(), Lease: r.lease(), Attempt: r.g.number(r.i),
 			Started: r.state() != queued && !c.unclaimed(r),
-		})
+		}
+		if r.state() == stopping {
+			stopped = append(stopped, h)
+		} else {
+			held = append(held, h)
+		}
 	})
-	return held
+	return held, stopped
 }
 
 // unclaimed reports whether a lease is in a slot's chunk and not claimed yet. It may be claimed right after: then the leader
