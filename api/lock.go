@@ -76,6 +76,7 @@ type LockConflict struct {
 type LockHolder struct {
 	ID     uint64 `json:"id" doc:"Order of the requests"`
 	Job    uint64 `json:"job,omitempty"`
+	Ended  bool   `json:"ended,omitempty" doc:"The job has ended, and its last attempts are being stopped"`
 	Holder string `json:"holder,omitempty"`
 	User   string `json:"user,omitempty"`
 	Mode   string `json:"mode" enum:"exclusive,shared"`

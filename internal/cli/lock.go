@@ -283,6 +283,8 @@ func conflictText(c *api.LockConflict, now time.Time) string {
 // holderText names a job, or a client and its user.
 func holderText(h *api.LockHolder) string {
 	switch {
+	case h.Ended:
+		return fmt.Sprintf("job %d (ended, its last attempts are being stopped)", h.Job)
 	case h.Job > 0:
 		return "job " + strconv.FormatUint(h.Job, 10)
 	case h.Holder == "":

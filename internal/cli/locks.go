@@ -122,7 +122,7 @@ func (a *app) releaseLock(ctx context.Context, c *client.Client, name, holder st
 func notReleased(lock *api.Lock, all []api.LockHolder, holder string) error {
 	var job uint64
 	if n, err := fmt.Sscanf(holder, "job %d", &job); n == 1 && err == nil && holder == fmt.Sprintf("job %d", job) {
-		return api.NotFound("nothing is released: a job has its locks until it ends; 'bridgefour stop %d' stops it", job)
+		return api.NotFound("nothing is released: a job has its locks until it has ended and its last attempts are stopped; 'bridgefour stop %d' stops it", job)
 	}
 	const few = 3
 	var others []string

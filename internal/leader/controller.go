@@ -16,6 +16,8 @@ type ControllerConfig struct {
 	// OpenSecret returns the value of a secret of the job with that UID. The error is for users.
 	OpenSecret func(uid string, s *state.Secret) (string, error)
 	Idle       bool // grants no leases: the state is only read
+	// Unled is how long attempts of jobs with named locks run without a leader; 0: a minute.
+	Unled time.Duration
 }
 
 // Controller is the pure part of a node: the state machine and, while the node leads, the core of the term. It has no
@@ -91,7 +93,7 @@ func (c *Controller) SetRole(now time.Time, leads bool, term uint64) error {
 		c.term = term
 		c.core = NewCore(CoreConfig{
 			Machine: c.machine, Cluster: c.cfg.Cluster, Members: c.members, Term: c.term, Now: now, Seed: c.cfg.Seed(), OpenSecret: c.cfg.OpenSecret,
-			Idle: c.cfg.Idle,
+			Idle: c.cfg.Idle, Unled: c.cfg.Unled,
 		})
 		c.allChanged()
 	}
@@ -142,7 +144,7 @@ func (c *Controller) apply(entry Committed) error {
 			c.applied.Replies = append(c.applied.Replies, *e)
 		case state.JobSubmitted, state.StageStarted, state.StageEnded, state.TaskReopened, state.TaskLost, state.TaskDied, state.JobEnding, state.JobEnded,
 			state.WorkerJoined, state.WorkerChanged, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue,
-			state.LockHeld, state.LockWaiting, state.LockGone, state.PriorityChanged:
+			state.LockHeld, state.LockWaiting, state.LockGone, state.LockOver, state.PriorityChanged:
 		}
 	}
 	return nil

@@ -106,12 +106,13 @@ type Core struct {
 	sched   *sched.Scheduler
 	rand    *rand.Rand // for the jitter of back-offs
 
-	pipeline pipeline
-	registry registry
-	leases   leaseBook
-	locks    lockBook
-	dirty    dirtySet
-	outbox   outbox
+	pipeline  pipeline
+	registry  registry
+	leases    leaseBook
+	locks     lockBook
+	leftovers leftoverBook
+	dirty     dirtySet
+	outbox    outbox
 
 	openSecret func(uid string, s *state.Secret) (string, error)
 	idle       bool // grants no leases
@@ -140,7 +141,8 @@ type CoreConfig struct {
 	Seed    uint64 // for the jitter of back-offs
 	// OpenSecret is that of ControllerConfig.
 	OpenSecret func(uid string, s *state.Secret) (string, error)
-	Idle       bool // that of ControllerConfig
+	Idle       bool          // that of ControllerConfig
+	Unled      time.Duration // that of ControllerConfig
 }
 
 // NewCore starts a term over the state of the log.
@@ -149,8 +151,9 @@ func NewCore(cfg CoreConfig) *Core {
 	c := &Core{
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
-		locks:   lockBook{byID: map[state.LockID]*lockTerm{}},
-		readers: map[state.JobID]*state.InputReader{}, blocks: state.NewBlockCache(blocksBytesMax), changed: map[state.JobID]struct{}{}, now: cfg.Now,
+		leftovers: newLeftoverBook(m, cfg.Unled, cfg.Now),
+		locks:     lockBook{byID: map[state.LockID]*lockTerm{}},
+		readers:   map[state.JobID]*state.InputReader{}, blocks: state.NewBlockCache(blocksBytesMax), changed: map[state.JobID]struct{}{}, now: cfg.Now,
 		inputsKept: inputsKept, openSecret: cfg.OpenSecret, idle: cfg.Idle, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}
 	c.sched.SetQuotas(m.Access().Quotas())
@@ -172,6 +175,7 @@ func NewCore(cfg CoreConfig) *Core {
 		c.open().Unstage("", uid)
 	}
 	c.startLocks()
+	c.startLeftovers()
 	return c
 }
 
@@ -191,9 +195,11 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 			return nil, err
 		}
 	}
-	if now.Sub(c.registry.checked) >= tick {
+	ticked := now.Sub(c.registry.checked) >= tick
+	if ticked {
 		c.updateClusterStatus()
 	}
+	c.endOver(ticked)
 	c.expireLocks()
 	if at, ok := c.sched.Wake(); ok && c.dirty.due(now, at) {
 		c.dirty.markAll()

@@ -42,7 +42,7 @@ func (c *Core) handleHello(in Hello) {
 	if c.claimed(in.Session, h) {
 		return
 	}
-	s := &session{id: in.Session, hello: h, known: map[state.JobID]struct{}{}, sent: c.now}
+	s := &session{id: in.Session, hello: h, known: map[state.JobID]struct{}{}, sent: c.now, heard: 1}
 	c.registry.sessions[in.Session] = s
 	c.outbox.send(s, newPing()) // otherwise it looks for another leader while a slow log has its registration
 	c.open().Register(registerKey(s.id), &state.WorkerInfo{
@@ -86,8 +86,8 @@ func (c *Core) rejection(h *wire.Hello) string {
 		return fmt.Sprintf("the worker has %d labels: want at most %d; start it with fewer --label", len(h.GetLabels()), labelsMax)
 	case invalidResources(h.GetResources()) != nil:
 		return fmt.Sprintf("the worker has a wrong resource: %v; start it with another --resource", invalidResources(h.GetResources()))
-	case len(h.GetHeld()) > wire.HeldMax(h.GetSlots()):
-		return fmt.Sprintf("the worker holds %d leases: want at most %d for %d slots; restart it", len(h.GetHeld()), wire.HeldMax(h.GetSlots()),
+	case len(h.GetHeld())+len(h.GetStopping()) > wire.HeldMax(h.GetSlots()):
+		return fmt.Sprintf("the worker holds %d leases: want at most %d for %d slots; restart it", len(h.GetHeld())+len(h.GetStopping()), wire.HeldMax(h.GetSlots()),
 			h.GetSlots())
 	case h.GetClaim() > claimMax:
 		return fmt.Sprintf("the worker has the id %d: want at most %d; start it with another WORKER_ID", h.GetClaim()-1, claimMax-1)

@@ -16,7 +16,7 @@ func (c *Core) Check() error {
 	if err := c.pipeline.check(); err != nil {
 		return err
 	}
-	if err := c.sched.Check(); err != nil {
+	if err := cmp.Or(c.sched.Check(), c.leftovers.check()); err != nil {
 		return err
 	}
 	current := map[taskKey]state.Lease{}

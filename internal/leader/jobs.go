@@ -121,6 +121,10 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.handleResult(e)
 	case state.InputDue:
 		c.effects.Due = append(c.effects.Due, e.Job)
+	case state.LockOver:
+		if l := c.machine.Lock(e.Lock); l != nil && l.Over {
+			c.lockOver(l)
+		}
 	case state.LockHeld, state.LockWaiting, state.LockGone, state.PriorityChanged:
 		c.handleLock(e)
 	case state.Audited, state.JobWaits: // only in the history, or in the views
@@ -241,6 +245,7 @@ func (c *Core) revoke(void func(*lease) bool) {
 			if l := w.leases[number]; void(l) {
 				c.leases.drop(w.leases, number)
 				c.release(w, l)
+				c.leaveBehind(w, number, l.Job)
 				c.outbox.stale(w, number)
 			}
 		}
@@ -297,6 +302,7 @@ func (c *Core) workerChanged(id state.WorkerID) {
 		if w.session != nil {
 			c.dismiss(w.session)
 		}
+		c.loseLeftovers(w)
 		c.reopenAll(w, nil)
 		c.sched.Leave(&w.Worker)
 		c.registry.remove(w)

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"slices"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -24,10 +25,9 @@ func (c *Core) handleMembers(m Members) {
 	if !moved {
 		return
 	}
-	leaders := &wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{Addresses: m.Addresses}}}
 	for _, w := range c.registry.inOrder {
 		if w.session != nil {
-			c.outbox.send(w.session, leaders)
+			c.outbox.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{Addresses: m.Addresses}}})
 		}
 	}
 }
@@ -36,8 +36,8 @@ func newPing() *wire.ToWorker {
 	return &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
 }
 
-// wireJob is the description of a job for workers, with its secrets. Fence is the number of its locks; 0: it has none.
-func wireJob(j *state.Job, fence uint64, cluster string, openSecret func(uid string, s *state.Secret) (string, error)) *wire.Job {
+// wireJob is the description of a job for workers, with its secrets. Unled is how long its attempts run without a leader, if it holds named locks. Fence is the number of its locks; 0: it has none.
+func wireJob(j *state.Job, unled time.Duration, fence uint64, cluster string, openSecret func(uid string, s *state.Secret) (string, error)) *wire.Job {
 	spec := j.Spec
 	out := &wire.Job{
 		Id: uint64(j.ID), Uid: j.UID, Name: spec.Name, Output: spec.Output, Spool: spec.Spool, Settings: spec.Settings,
@@ -46,6 +46,9 @@ func wireJob(j *state.Job, fence uint64, cluster string, openSecret func(uid str
 		Records: spec.Records, Header: spec.Header, Slots: spec.SlotsPerTask,
 		Env: spec.Env, Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork,
 		Columns: spec.Input.Columns(), Batch: spec.Input.Batch > 0, NameParts: spec.NameParts, Reduce: spec.Reduce, Combine: spec.Combine,
+	}
+	if len(spec.Locks) > 0 {
+		out.UnledMs = uint64(unled.Milliseconds()) //nolint:gosec // positive
 	}
 	if fence != 0 {
 		out.Fence, out.ClusterId = fence, cluster

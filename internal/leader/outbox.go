@@ -21,7 +21,7 @@ type outbox struct {
 func (o *outbox) reset(now time.Time) { o.now, o.messages = now, o.messages[:0] }
 
 func (o *outbox) send(s *session, m *wire.ToWorker) {
-	s.sent = o.now
+	s.sent, m.Heard = o.now, s.heard
 	o.messages = append(o.messages, Send{Session: s.id, Message: m})
 }
 

@@ -78,7 +78,7 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 		if l := c.machine.LockOf(job.ID); l != nil {
 			fence = l.Fence
 		}
-		message := wireJob(job, fence, c.members.ClusterID, c.openSecret)
+		message := wireJob(job, c.leftovers.unled, fence, c.members.ClusterID, c.openSecret)
 		work := c.outbox.workWith(w.session, proto.Size(message))
 		work.Jobs = append(work.Jobs, message)
 	}

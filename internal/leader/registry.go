@@ -50,6 +50,7 @@ type session struct {
 	worker *worker                  // nil until the log has registered it
 	known  map[state.JobID]struct{} // jobs that were described to the worker
 	sent   time.Time                // last message
+	heard  uint64                   // the number of the last heartbeat; 1: the Hello
 
 	work      *wire.Work // to be sent at the end of the step
 	workBytes int        // of the jobs and leases in work, about
@@ -64,6 +65,7 @@ type worker struct {
 	heard       time.Time // last report
 	lost        bool      // given up in this term, until it comes back
 	draining    bool      // by itself, or because a user asked for it
+	ends        bool      // see wire.Hello.ends
 	dirty       bool      // it is in Core.dirty
 	leases      leaseSet
 	running     []uint64          // leases in a slot, as of its last heartbeat
@@ -168,18 +170,19 @@ func (r *registry) detach(id SessionID) *worker {
 }
 
 // startCheck starts a check of who is silent. If the leader was stopped or starved since the last one, reports may wait unread: that time
-// does not count as silence.
-func (r *registry) startCheck(now time.Time) {
+// does not count as silence. It returns that time.
+func (r *registry) startCheck(now time.Time) (stopped time.Duration) {
 	since := now.Sub(r.checked)
 	r.checked = now
 	if since <= starved {
-		return
+		return 0
 	}
 	r.awaitUntil = r.awaitUntil.Add(since)
 	for _, w := range r.workers {
 		w.heard = earlier(w.heard.Add(since), now)
 		w.duplicate.since = earlier(w.duplicate.since.Add(since), now) // nor was the first process heard since then
 	}
+	return since
 }
 
 // arrived takes a worker off those that are awaited, and reports whether it was the last.

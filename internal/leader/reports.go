@@ -19,6 +19,7 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	w.heard = c.now
 	if r.GetHeartbeat() {
 		w.running = r.GetRunning()
+		w.session.heard = max(w.session.heard, r.GetNumber())
 		for _, number := range w.running {
 			if l := w.leases[state.Lease(number)]; l != nil && l.begun == 0 {
 				l.begun = c.now.UnixMilli()
@@ -42,6 +43,7 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 		c.handleLost(w, r.GetLost())
 	}
 	for _, number := range r.GetReturned() {
+		c.leftovers.end(w.ID, state.Lease(number))
 		if l, ok := w.leases[state.Lease(number)]; ok && !l.ended {
 			w.Behind = true
 			c.reopen(w, state.Lease(number), l)
@@ -98,6 +100,7 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 		l, ok := w.leases[number]
 		key := taskKey{stage, index}
 		if !ok || job == nil || l.taskKey != key {
+			c.leftovers.end(w.ID, number)
 			c.answerLate(w, key, number)
 			continue
 		}
@@ -129,9 +132,11 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 	c.sched.Return(&w.Worker, job, stage.Stage, len(list), cost)
 	c.sched.Observe(stage, len(list), micros)
 	c.pipeline.addCompletions(len(list))
-	for len(list) > 0 {
+	for others := c.others(id); len(list) > 0; {
 		k := min(len(list), entryItems)
-		c.pipeline.open(c.now).Done(w.ID, id, stage.Stage, list[:k], warnings...)
+		e := c.pipeline.open(c.now)
+		e.Others = others
+		e.Done(w.ID, id, stage.Stage, list[:k], warnings...)
 		list = list[k:]
 	}
 	if c.sched.StageLeased(stage) == 0 || job.Spec.FirstSuccess { // the stage may end with these
@@ -174,6 +179,7 @@ func (c *Core) handleFailed(w *worker, f *wire.Failure) {
 	number := state.Lease(f.GetLease())
 	l, ok := w.leases[number]
 	if !ok {
+		c.leftovers.end(w.ID, number)
 		c.outbox.stale(w, number)
 	}
 	if !ok || l.ended {

@@ -141,6 +141,7 @@ func (c *Core) revokeOther(key taskKey, number state.Lease) {
 		if l := w.leases[other.number]; l != nil && !l.ended {
 			c.leases.drop(w.leases, other.number)
 			c.release(w, l)
+			c.leaveBehind(w, other.number, l.Job)
 			c.outbox.stale(w, other.number)
 		}
 	}

@@ -19,14 +19,14 @@ import (
 // an input is a step. `go test -update` writes the answers. A lease is written TERM.SEQUENCE:JOB/STAGE/INDEX, or JOB/STAGE/INDEX
 // if it is the last one of its task.
 //
-//	hello SESSION IDENTITY [inc=X] [slots=N] [label=V] [memory=N] [id=N] [held=LEASE,…]
+//	hello SESSION IDENTITY [inc=X] [slots=N] [label=V] [memory=N] [id=N] [held=LEASE,…] [stopping=LEASE,…] [older]
 //	expect ID                                   a worker with this id is to come
 //	beat SESSION [LEASE…]                       a heartbeat: these leases run
 //	beating SESSION…                            these repeat their last heartbeat every 300 ms from here on
 //	finish SESSION LEASE…       fail SESSION LEASE KIND
 //	lost SESSION LEASE…         the outputs of these leases cannot be read
 //	return SESSION LEASE…   draining SESSION   drained SESSION   close SESSION
-//	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [no_second] [lines=A,B,…] [user=U] [max_fails=N] [retry_delay=D] [delay=D] [running=N]
+//	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [no_second] [lines=A,B,…] [user=U] [max_fails=N] [retry_delay=D] [delay=D] [running=N] [lock=NAME] [grace=D]
 //	quota U SLOTS                               0: no bound
 //	stop J   retry J   drain W   remove W
 //	run DURATION                                time passes
@@ -34,7 +34,7 @@ import (
 //	log hold|go|lose                            nothing is committed; all is; what waits is lost
 //	leader                                      a new term
 //	together … end                              the commands between come in one step, and one entry
-//	job J   books
+//	job J   books   locks
 func TestTranscripts(t *testing.T) {
 	transcript.Run(t, "testdata", func(t *testing.T) func([][]string) string {
 		t.Helper()
@@ -174,6 +174,8 @@ func (s *story) command(words []string) {
 		s.job(state.JobID(s.number(list[0])))
 	case "books":
 		s.books()
+	case "locks":
+		s.locks()
 	default:
 		if in := s.input(words[0], list, set); s.together != nil {
 			s.together = append(s.together, in)
@@ -247,13 +249,34 @@ func (s *story) hello(list []string, set map[string]string) Input {
 	if set["label"] != "" {
 		h.Labels = map[string]string{"label": set["label"]}
 	}
-	if set["held"] != "" {
-		for text := range strings.SplitSeq(set["held"], ",") {
-			p := s.place(text)
-			h.Held = append(h.Held, &wire.Held{Job: p.job, Stage: p.stage, Index: p.index, Lease: p.lease})
-		}
-	}
+	h.Ends = !slices.Contains(list, "older")
+	h.Held, h.Stopping = s.held(set["held"]), s.held(set["stopping"])
 	return Hello{id, h}
+}
+
+func (s *story) held(list string) (held []*wire.Held) {
+	if list == "" {
+		return nil
+	}
+	for text := range strings.SplitSeq(list, ",") {
+		p := s.place(text)
+		held = append(held, &wire.Held{Job: p.job, Stage: p.stage, Index: p.index, Lease: p.lease})
+	}
+	return held
+}
+
+func (s *story) locks() {
+	for l := range s.machine.Locks() {
+		status := "waits"
+		switch {
+		case l.Over:
+			status = "is over"
+		case l.Held():
+			status = "holds"
+		}
+		s.say("request %d of job %d %s", l.ID, l.Job, status)
+	}
+	s.say("attempts of void leases, by job: %v", s.core.leftovers.jobs)
 }
 
 func (s *story) request(command, key string, list []string, set map[string]string) func(e *state.Entry) {
@@ -284,7 +307,10 @@ func (s *story) spec(list []string, set map[string]string) *state.Spec {
 	if spec.Output == "" {
 		spec.Spool, spec.Output = true, "/spool/"+list[0]
 	}
-	for name, ms := range map[string]*uint64{"retry_delay": &spec.RetryDelayMS, "delay": &spec.DelayMS} {
+	if set["lock"] != "" {
+		spec.Locks = []state.LockName{{Name: set["lock"]}}
+	}
+	for name, ms := range map[string]*uint64{"retry_delay": &spec.RetryDelayMS, "delay": &spec.DelayMS, "grace": &spec.GraceMS} {
 		if d := set[name]; d != "" {
 			*ms = uint64(s.duration(d).Milliseconds())
 		}
@@ -408,7 +434,7 @@ func (s *story) fact(f *state.Event) {
 		}
 		s.say("worker %d is %v", f.Worker, status)
 	case state.TaskReopened, state.TaskLost, state.StageEnded, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue,
-		state.LockHeld, state.LockWaiting, state.LockGone, state.PriorityChanged:
+		state.LockHeld, state.LockWaiting, state.LockGone, state.LockOver, state.PriorityChanged:
 		s.say("fact %+v", *f)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // updateClusterStatus updates which workers are alive. It removes those that were silent for too long and
 // those of before the term that have not come in time.
 func (c *Core) updateClusterStatus() {
-	c.registry.startCheck(c.now)
+	c.leftovers.shift(c.registry.startCheck(c.now))
 	for _, w := range c.registry.inOrder {
 		switch {
 		case w.silent(c.now):
@@ -34,6 +34,7 @@ func (c *Core) updateClusterStatus() {
 		c.arrived(id)
 	}
 	c.leases.tick()
+	c.leftovers.expire(c.now)
 	c.forgetOne()                                   // by age, or since the retention was changed
 	if fleet := c.sched.Fleet(); fleet != c.fleet { // a job may have become halted, or no longer be
 		c.fleet = fleet
@@ -147,6 +148,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	w.Protocol = s.hello.GetProtocol()
 	w.draining = info.Status == state.WorkerDraining
 	c.sched.Leave(&w.Worker) // what it has may have changed
+	c.come(w, s.hello)
 	c.adopt(w, s.hello.GetHeld())
 	// The held leases are adopted now, and may be many: do not keep them.
 	s.hello = &wire.Hello{
@@ -198,8 +200,10 @@ func (c *Core) adopt(w *worker, held []*wire.Held) {
 		case c.adoptable(key, number):
 			cost := c.sched.Adopt(c.now, &w.Worker, key.Key, key.task)
 			c.leases.put(w.leases, number, &lease{taskKey: key, cost: cost})
+			c.leftovers.end(w.ID, number)
 			c.changed[key.Job] = struct{}{}
 		default:
+			c.leaveClaimed(w, number, key.Job)
 			welcome.Revoked = append(welcome.Revoked, uint64(number))
 		}
 	}
@@ -268,6 +272,7 @@ func (c *Core) reopenAll(w *worker, holds map[state.Lease]struct{}) {
 // drained ends the registration of a worker that has drained. One with an id of its own is expected back, unless a user has asked for the drain.
 func (c *Core) drained(w *worker) {
 	c.reopenAll(w, nil)
+	c.leftovers.known(w.ID, nil) // nothing of it runs any more
 	w.lost = true
 	c.sched.Leave(&w.Worker)
 	status := state.WorkerRemoved
@@ -287,6 +292,7 @@ func (c *Core) lose(w *worker) {
 		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat for too long"})
 		w.session = nil
 	}
+	c.loseLeftovers(w)
 	c.chargeRunning(w, fmt.Sprintf("no heartbeat of worker %d for %v while it ran this", w.ID, LossAfter))
 	c.reopenAll(w, nil)
 	if info := c.machine.Worker(w.ID); info != nil && info.Status != state.WorkerDead {
@@ -325,6 +331,8 @@ func (c *Core) fail(w *worker, number state.Lease, f state.Failure, tail *state.
 	c.release(w, l)
 	l.ended = true
 	f.Worker, f.Lease = w.ID, number
-	c.open().Failed(l.Job, l.Stage, l.task, f, tail)
+	e := c.open()
+	e.Others = c.others(l.Job)
+	e.Failed(l.Job, l.Stage, l.task, f, tail)
 	c.pipeline.addFailure(failedLease{w.ID, number})
 }

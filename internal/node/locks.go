@@ -109,8 +109,8 @@ func (n *Node) Lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, err
 	switch answer := e.Locks[0]; {
 	case answer.Place > 0:
 		var c *api.LockConflict
-		if err := n.leading(ctx, func(m *state.Machine, core *leader.Core) {
-			c = view.LockConflictWith(m, op.Names, answer.Before, answer.Place, core, time.Now())
+		if err := n.leading(ctx, func(_ *state.Machine, core *leader.Core) {
+			c = view.LockConflictWith(op.Names, answer.Before, answer.Place, core, time.Now())
 		}); err != nil {
 			return grant, err
 		}
@@ -275,6 +275,8 @@ func lockProblem(who access.Principal, op *state.LockOp, c *api.LockConflict) *a
 
 func holderText(h *api.LockHolder) string {
 	switch {
+	case h.Ended:
+		return fmt.Sprintf("job %d, which has ended and whose last attempts are being stopped,", h.Job)
 	case h.Job != 0:
 		return fmt.Sprintf("job %d", h.Job)
 	case h.Holder == "":
@@ -371,7 +373,7 @@ func (n *Node) LockBatch(ctx context.Context, list []api.LockOperation) ([]api.L
 func lockResult(m *state.Machine, core *leader.Core, now time.Time, who access.Principal, op *state.LockOp, answer *state.LockAnswer) (r api.LockResult) {
 	switch {
 	case answer.Place > 0:
-		r.Problem = lockProblem(who, op, view.LockConflictWith(m, op.Names, answer.Before, answer.Place, core, now))
+		r.Problem = lockProblem(who, op, view.LockConflictWith(op.Names, answer.Before, answer.Place, core, now))
 	case answer.Err != nil:
 		r.Problem = api.Conflict("%s", answer.Err.Message)
 		if answer.Err.Code == state.OverQuota {
@@ -415,7 +417,7 @@ func (n *Node) Locks(ctx context.Context, q api.LockQuery) (list api.LockList, e
 			if q.Name != "" {
 				at, _ = m.Conflicts(names, nil, api.LockListMax)
 			}
-			if l := publicLock(m, at, core, now, name); visible(who, &l) {
+			if l := publicLock(at, core, now, name); visible(who, &l) {
 				list.Locks = append(list.Locks, l)
 			}
 		}
@@ -454,10 +456,10 @@ func (n *Node) lockNames(ctx context.Context, q api.LockQuery) (names []state.Lo
 }
 
 // publicLock is the public form of a name and of requests that have it, or one above or below it.
-func publicLock(m *state.Machine, requests []*state.Lock, core *leader.Core, now time.Time, name state.LockName) api.Lock {
+func publicLock(requests []*state.Lock, core *leader.Core, now time.Time, name state.LockName) api.Lock {
 	out := api.Lock{Name: name.Name, Data: name.Data}
 	for _, l := range requests {
-		h := view.LockHolderAt(m, l, &name, core, now)
+		h := view.LockHolderAt(l, &name, core, now)
 		if l.Held() {
 			out.Holders = append(out.Holders, h)
 		} else {

@@ -141,12 +141,9 @@ func (s jobState) retry(out answer) []jobState {
 		s.done = 0 // the stop has removed what was done
 	}
 	s.status = state.JobActive
-	if s.shared {
-		waiting := s
-		waiting.status = state.JobWaiting
-		return []jobState{s, waiting}
-	}
-	return []jobState{s}
+	waiting := s // for others, or for the attempts of its last run
+	waiting.status = state.JobWaiting
+	return []jobState{s, waiting}
 }
 
 // jobModel is the sequential model of a job, for all requests with one key. Its tasks change the job by themselves, at any time.

@@ -88,6 +88,7 @@ type command struct {
 	expired     []LockID
 	waiting     bool // only those that wait have expired
 	floor       uint64
+	others      bool // attempts of the job may run, beside those that are reported
 }
 
 func (c *codec) command(m *command) {
@@ -157,6 +158,7 @@ func (c *codec) lastFields(m *command) {
 	list(c, 40, protowire.VarintType, &m.expired, numberValue)
 	c.bool(41, &m.waiting)
 	number(c, 42, &m.floor)
+	c.bool(43, &m.others)
 }
 
 // nextCommand reads the next command into m, whose completions are appended to.
@@ -227,6 +229,9 @@ type Entry struct {
 	// By is the client that asks for the commands that are added next; nil: none does. At feature level 2 each of them, but for those that
 	// stage input, becomes a fact, done or refused.
 	By *Audit
+	// Others goes into each Done and Failed: other attempts of the job may run, of tasks that have two, or that were revoked and have not ended. If the command
+	// ends the job, its locks are held until they have. It needs feature level 2.
+	Others bool
 	// Fenced are the jobs of these commands. The leader grants no lease for them until the entry is applied: the fence would not cover
 	// it.
 	Fenced []JobID
@@ -407,7 +412,7 @@ type Completion struct {
 // more for when they ran, unless that is zero for all. Warnings of those that win are the job's. They need feature level 2: below that, they
 // are dropped.
 func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion, warnings ...Warning) {
-	e.add(cmdDone, &command{worker: worker, job: job, stage: stage, completions: list, warnings: warnings})
+	e.add(cmdDone, &command{worker: worker, job: job, stage: stage, completions: list, warnings: warnings, others: e.Others})
 }
 
 // Failed adds one failed attempt; the machine sets its Attempt and Time. An unknown kind counts as a program error, and a long
@@ -425,7 +430,7 @@ func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure, tail *T
 	if e.level < 2 {
 		f.WaitMS, f.Cancel = 0, false
 	}
-	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f, tail: tail})
+	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f, tail: tail, others: e.Others})
 }
 
 // OutputLost opens a done task again if its winner is lease. Worker could not read the output, for the reason in message. It needs feature level 1: below that,
@@ -517,7 +522,7 @@ func (e *Entry) Lock(key string, ops ...LockOp) {
 	e.addAccess(cmdLock, &command{key: key, locks: ops})
 }
 
-// Expire ends requests for locks of clients that were not renewed in time.
+// Expire ends requests for locks: of clients that were not renewed in time, and those that are over, whose jobs run no attempts any more.
 func (e *Entry) Expire(key string, ids ...LockID) {
 	e.addAccess(cmdExpire, &command{key: key, expired: ids})
 }

@@ -417,6 +417,17 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Withdraw("withdraw-1", 26)
 			e.Expire("expire-1", 20, 99)
 		})
+		entry(func(e *Entry) {
+			for i := range JobID(2) { // 27 and 28
+				e.Submit("", fmt.Sprintf("uid%d", 64+i), "", &Spec{User: "zoe", Output: fmt.Sprintf("/out/%d", 64+i), Locks: []LockName{{Name: "e", Shared: true}}})
+			}
+			e.Others = true
+			e.Done(1, 27, 0, []Completion{{Lease: NewLease(3, 1)}})
+			e.Done(1, 27, 1, []Completion{{Lease: NewLease(3, 2)}})
+			e.Failed(28, 0, 0, Failure{Kind: BadInput, Worker: 1, Lease: NewLease(3, 3), Message: "bad"}, nil)
+			e.Forget("forget-28", 28)
+			e.Submit("", "uid66", "", &Spec{Output: "/out/64"})
+		})
 	}
 	return log
 }

@@ -31,6 +31,7 @@ const (
 	LockWaiting
 	LockGone        // for Reason
 	PriorityChanged // that of Job has: see Machine.Priority
+	LockOver        // Lock of Job, which has ended, is held until no attempt of the job runs
 )
 
 // Event is a fact: what Apply has changed.

@@ -104,7 +104,7 @@ func (m *Machine) record(e Event, out *Result) {
 			f.Stage, f.Task, f.Detail = stage.Name, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
 		case JobEnding, JobEnded:
 			f.Detail = job.Error
-		case LockHeld, LockWaiting, LockGone, PriorityChanged, TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
+		case LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged, TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
 		}
 	}
 	if w := m.workers[e.Worker]; w != nil && e.Job == 0 {

@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // specLocks is the fields of a spec about locks.
 func (c *codec) specLocks(s *Spec) {
@@ -13,6 +16,14 @@ func (c *codec) specLocks(s *Spec) {
 func (c *codec) lockName(n *LockName) {
 	c.string(1, &n.Name)
 	c.bool(2, &n.Shared)
+	c.end("the name of a lock")
+}
+
+// lockedName is a name of a request: that of a job may be one of data.
+func (c *codec) lockedName(n *LockName) {
+	c.string(1, &n.Name)
+	c.bool(2, &n.Shared)
+	c.bool(3, &n.Data)
 	c.end("the name of a lock")
 }
 
@@ -32,7 +43,8 @@ func (c *codec) lockOp(op *LockOp) {
 type lockRecord struct {
 	*Lock
 
-	names []LockName // read; of a client
+	names []LockName // read; of a client, or of one that is over, whose job may be forgotten
+	over  bool
 	fence uint64
 	since int64
 }
@@ -41,7 +53,7 @@ type lockRecord struct {
 func (t *lockTable) records() []lockRecord {
 	list := make([]lockRecord, 0, len(t.byID))
 	for l := t.first; l != nil; l = l.next {
-		list = append(list, lockRecord{Lock: l, fence: l.Fence, since: l.Since})
+		list = append(list, lockRecord{Lock: l, fence: l.Fence, since: l.Since, over: l.Over})
 	}
 	return list
 }
@@ -58,13 +70,20 @@ func (c *codec) lockRecord(r *lockRecord) {
 	l := made(&r.Lock)
 	number(c, 1, &l.ID)
 	number(c, 2, &l.Job)
-	c.string(3, &l.User)
+	user := ""
+	if l.Job == 0 || r.over {
+		user = l.User
+	}
+	c.string(3, &user)
+	if c.d != nil {
+		l.User = user
+	}
 	c.string(4, &l.Holder)
 	names := r.names
-	if c.d == nil && l.Job == 0 {
+	if c.d == nil && (l.Job == 0 || r.over) {
 		names = l.Names()
 	}
-	records(c, 5, &names, (*codec).lockName)
+	records(c, 5, &names, (*codec).lockedName)
 	r.names = names
 	number(c, 6, &l.Max)
 	number(c, 7, &l.TTLMS)
@@ -72,6 +91,7 @@ func (c *codec) lockRecord(r *lockRecord) {
 	number(c, 9, &r.fence)
 	c.int(10, &r.since)
 	c.bool(11, &l.cleanup)
+	c.bool(12, &r.over)
 	c.end("a request for locks")
 }
 
@@ -90,13 +110,14 @@ func (m *Machine) restoreLocks(list []lockRecord) error {
 	for i := range list {
 		r := &list[i]
 		job := m.jobs[r.Job]
-		if r.ID <= last || r.ID > m.locks.lastID || r.fence > m.locks.fence || r.Max == 0 || (r.Job == 0) == (len(r.names) == 0) ||
-			r.Job != 0 && (job == nil || job.Status.Ended() || m.locks.byJob[r.Job] != nil) {
+		if r.ID <= last || r.ID > m.locks.lastID || r.fence > m.locks.fence || r.Max == 0 || (r.Job == 0 || r.over) == (len(r.names) == 0) || r.over && (r.Job == 0 || r.fence == 0) ||
+			r.Job == 0 && slices.ContainsFunc(r.names, func(n LockName) bool { return n.Data }) ||
+			r.Job != 0 && !r.over && (job == nil || job.Status.Ended() || m.locks.byJob[r.Job] != nil) {
 			return fmt.Errorf("snapshot: request %d for locks: %w", r.ID, errShort)
 		}
 		l := r.Lock
-		last, l.Fence, l.Since = l.ID, r.fence, r.since
-		if job != nil {
+		last, l.Fence, l.Since, l.Over = l.ID, r.fence, r.since, r.over
+		if job != nil && !r.over {
 			m.addJobLock(l, job)
 		} else {
 			m.locks.add(l, r.names)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -18,9 +19,13 @@ import (
 //	waiting | the last earlier conflict is gone               | held
 //	waiting | withdrawn, expired, its job stopped             | gone
 //	held    | released, expired, its job ended                | gone
+//	held    | its job ended, and attempts of it may still run | held, and over
+//	over    | its leader knows that none of them runs         | gone
+//	over    | its job is stopped                              | held by the job
 //	any     | acquired again by the same holder               | as it was
 //
-// When a lock expires is up to the leader, which hears of renewals. A job locks its data and its names from when it could start until it has ended.
+// When a lock expires is up to the leader, which hears of renewals. A job locks its data and its names from when it could start until it has ended, and none of its
+// attempts runs any more: that, too, is known by the leader alone.
 
 // LockID numbers requests for locks from 1 in the order of the log, which is the order in which they are granted.
 type LockID uint64
@@ -58,6 +63,8 @@ type Lock struct {
 	TTLMS        uint64 // 0: of a job, which does not expire
 	Fence        uint64 // 0: it waits
 	Since        int64  // when it was granted, or else was added; Unix ms
+	// Over says that its job has ended, while attempts of it may still run: they are being stopped. The job may be forgotten by then, and may have another request.
+	Over bool
 
 	cleanup    bool   // of a job that is stopped after its end: of its output alone
 	priority   uint32 // of the job
@@ -146,6 +153,8 @@ func ownerSum(user, holder, name string) uint64 {
 // text describes the owner.
 func (l *Lock) text() string {
 	switch {
+	case l.Over:
+		return fmt.Sprintf("job %d, which has ended and whose last attempts are being stopped,", l.Job)
 	case l.Job != 0:
 		return fmt.Sprintf("job %d", l.Job)
 	case l.User != "":
@@ -157,7 +166,7 @@ func (l *Lock) text() string {
 // Lock returns a request, or nil.
 func (m *Machine) Lock(id LockID) *Lock { return m.locks.byID[id] }
 
-// LockOf returns the request of a job, or nil.
+// LockOf returns the request of a job that has not ended, or nil.
 func (m *Machine) LockOf(id JobID) *Lock { return m.locks.byJob[id] }
 
 // Locks yields all requests in their order.
@@ -279,7 +288,7 @@ type LockCopy struct {
 func (l *Lock) Copy() LockCopy {
 	return LockCopy{
 		Lock: Lock{
-			ID: l.ID, Job: l.Job, User: l.User, Holder: l.Holder, Note: l.Note, Max: l.Max, TTLMS: l.TTLMS, Fence: l.Fence, Since: l.Since, hard: l.hard, soft: l.soft,
+			ID: l.ID, Job: l.Job, User: l.User, Holder: l.Holder, Note: l.Note, Max: l.Max, TTLMS: l.TTLMS, Fence: l.Fence, Since: l.Since, Over: l.Over, hard: l.hard, soft: l.soft,
 		},
 		Names: l.Names(),
 	}
@@ -448,9 +457,6 @@ func (m *Machine) refused(l *Lock) LockAnswer {
 // locks does: no holder, and only names that the user has given.
 func (m *Machine) lockStanding(l *Lock, user string, wants []LockName) string {
 	owner, text, names, others := l.User, l.text(), l.Names(), wants
-	if job := m.jobs[l.Job]; job != nil {
-		owner = job.Spec.User
-	}
 	if owner != user {
 		names, others = wants, names
 		if l.Job == 0 {
@@ -480,11 +486,11 @@ func namesText(names []LockName) string {
 	return strings.Join(parts, ", ")
 }
 
-// unlock ends the request of a client. Those that hold their names then are in granted, for releaseOthers.
+// unlock ends the request of a client, or of a job that is over. Those that hold their names then are in granted, for releaseOthers.
 func (m *Machine) unlock(l *Lock, why LockReason, out *Result) {
 	m.locks.remove(l)
-	e := Event{Kind: LockGone, Lock: l.ID, Reason: why}
-	if why == LockExpired && l.Held() {
+	e := Event{Kind: LockGone, Job: l.Job, Lock: l.ID, Reason: why}
+	if why == LockExpired && l.Held() && !l.Over {
 		e.Message = fmt.Sprintf("the lock on %s of %s is lost: it was not renewed for %d s", namesText(l.Names()), l.text(), l.TTLMS/1000)
 		m.record(e, out)
 		return
@@ -492,13 +498,15 @@ func (m *Machine) unlock(l *Lock, why LockReason, out *Result) {
 	out.Events = append(out.Events, e)
 }
 
-// expire ends requests of clients: those of which the leader has not heard for their time to live, or with waiting, one whose wait is over, unless
-// it was granted meanwhile.
+// expire ends requests: of clients, those of which the leader has not heard for their time to live, or with waiting, one whose wait is over, unless
+// it was granted meanwhile; and those that are over, whose attempts have ended.
 func (m *Machine) expire(c *command, out *Result) {
 	for _, id := range c.expired {
 		l := m.locks.byID[id]
 		switch {
-		case l == nil || l.Job != 0:
+		case l == nil || l.Job != 0 && (!l.Over || c.waiting):
+		case l.Over:
+			m.unlock(l, LockReleased, out)
 		case !c.waiting:
 			m.unlock(l, LockExpired, out)
 		case !l.Held():
@@ -550,7 +558,7 @@ func (m *Machine) addJobLock(l *Lock, job *Job) {
 	if l.cleanup {
 		names = []LockName{job.Spec.outputName()}
 	}
-	l.priority, l.inherited = job.Spec.Priority, job.Spec.Priority
+	l.User, l.priority, l.inherited = job.Spec.User, job.Spec.Priority, job.Spec.Priority
 	m.locks.add(l, names)
 }
 
@@ -567,10 +575,14 @@ func (m *Machine) enter(job *Job, out *Result) {
 	switch {
 	case l.Held():
 		m.begin(job, out)
-	case job.Spec.FailOnConflict:
-		job.Error = "not run: " + m.inTheWay(job).Message
-		m.endJob(job, LocksRefused, out)
 	default:
+		if job.Spec.FailOnConflict {
+			if err := m.inTheWay(job); err != nil {
+				job.Error = "not run: " + err.Message
+				m.endJob(job, LocksRefused, out)
+				return
+			}
+		}
 		m.postpone(job, l)
 		out.Events = append(out.Events, Event{Kind: LockWaiting, Job: job.ID, Lock: l.ID})
 	}
@@ -623,11 +635,46 @@ func (m *Machine) Overtaken(job *Job) JobID {
 	return m.published(job, func(other *Job) bool { return other.Ended > job.Created && other.ID != job.ID })
 }
 
-// leave ends the request of a job, if it has one.
+// leave ends the request of a job that runs no attempts, if it has one.
 func (m *Machine) leave(job *Job) {
 	if l := m.locks.byJob[job.ID]; l != nil {
 		m.locks.remove(l)
 	}
+}
+
+// leaveEnded ends the request of a job that has ended, if it has one: at once, unless attempts of it may still run.
+func (m *Machine) leaveEnded(job *Job, out *Result) {
+	l := m.locks.byJob[job.ID]
+	if l == nil || !l.Held() || !m.others {
+		m.leave(job)
+		return
+	}
+	m.locks.setOver(l, true)
+	out.Events = append(out.Events, Event{Kind: LockOver, Job: job.ID, Lock: l.ID})
+}
+
+// leasable reports whether tasks of a job may be leased, but for that of the commit stage, whose end is the job's.
+func (j *Job) leasable() bool {
+	for i, s := range j.Stages {
+		if s.Role != RoleCommit && j.Ready(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// reclaim gives the request of a job's last run, which is over, back to the job, to remove or publish what is in its output; false: there is none.
+func (m *Machine) reclaim(job *Job) bool {
+	var over *Lock
+	m.locks.against([]LockName{job.Spec.outputName()}, nil, func(l *Lock) {
+		if l.Over && l.Job == job.ID {
+			over = l
+		}
+	})
+	if over != nil {
+		m.locks.setOver(over, false)
+	}
+	return over != nil
 }
 
 // lockCleanup locks the output of a job that is to be stopped, unless it is locked, or refuses that: nothing is removed or published there while
@@ -637,6 +684,9 @@ func (m *Machine) lockCleanup(job *Job) *Rejection {
 		return nil
 	}
 	m.leave(job)
+	if m.reclaim(job) {
+		return nil
+	}
 	if first := m.locks.earliest([]LockName{job.Spec.outputName()}); first != nil {
 		return reject(Conflict, "what job %d has left in its output %q cannot be removed while %s: wait for it, then stop the job", job.ID, job.Spec.Output,
 			m.lockStanding(first, job.Spec.User, []LockName{job.Spec.outputName()}))
@@ -648,7 +698,8 @@ func (m *Machine) lockCleanup(job *Job) *Rejection {
 // inTheWay names what holds, or waits for, what a job would lock; nil: nothing does.
 func (m *Machine) inTheWay(job *Job) *Rejection {
 	names := job.Spec.lockedNames()
-	list, _ := m.Conflicts(names, m.locks.byJob[job.ID], 1)
+	list, _ := m.Conflicts(names, m.locks.byJob[job.ID], math.MaxInt)
+	list = slices.DeleteFunc(list, func(l *Lock) bool { return l.Job == job.ID }) // it has run before, and is over
 	if len(list) == 0 {
 		return nil
 	}
@@ -683,3 +734,8 @@ func (m *Machine) lockLive() {
 
 // Fence is the last fencing number that was given.
 func (m *Machine) Fence() uint64 { return m.locks.fence }
+
+// LocksAny reports whether a job locks something.
+func (s *Spec) LocksAny() bool {
+	return len(s.Locks)+len(s.Data) > 0 || !s.Spool
+}

@@ -15,7 +15,7 @@ import (
 type lockTable struct {
 	roots       [lockSpaces]pathNode
 	byID        map[LockID]*Lock
-	byJob       map[JobID]*Lock
+	byJob       map[JobID]*Lock       // of those that are not over
 	byOwner     map[uint64]*pathEntry // of clients, by ownerSum; those of one sum are a list, see pathEntry.sameSum
 	first, last *Lock                 // in the order of their numbers
 	lastID      LockID
@@ -245,7 +245,10 @@ func (t *lockTable) add(l *Lock, names []LockName) {
 		t.first = l
 	}
 	t.last = l
-	if l.Job != 0 {
+	switch {
+	case l.Over:
+		return
+	case l.Job != 0:
 		t.byJob[l.Job] = l
 		t.weigh(l, 1)
 		return
@@ -284,7 +287,10 @@ func (t *lockTable) remove(l *Lock) {
 	} else {
 		t.last = l.prev
 	}
-	if l.Job != 0 {
+	switch {
+	case l.Over:
+		return
+	case l.Job != 0:
 		delete(t.byJob, l.Job)
 		t.weigh(l, -1)
 		return
@@ -293,6 +299,17 @@ func (t *lockTable) remove(l *Lock) {
 	for i := range l.entries {
 		t.disown(&l.entries[i])
 	}
+}
+
+// setOver notes that the job of a request, which holds its names, has ended, or with false, that it goes on.
+func (t *lockTable) setOver(l *Lock, over bool) {
+	if l.Over = over; over {
+		delete(t.byJob, l.Job)
+		t.weigh(l, -1)
+		return
+	}
+	t.byJob[l.Job] = l
+	t.weigh(l, 1)
 }
 
 // disown removes an entry from byOwner.
@@ -341,7 +358,7 @@ func (t *lockTable) inherit(changed func(JobID)) {
 		nodes.add(l, top)
 		if l.inherited != top {
 			l.inherited = top
-			if l.Job != 0 {
+			if l.Job != 0 && !l.Over {
 				changed(l.Job)
 			}
 		}

@@ -34,6 +34,7 @@ type Machine struct {
 	pinned     map[string]int   // jobs, by user
 	level      uint32           // see Level
 	needs      string           // see Needs
+	others     bool             // attempts may run of a job that the command that is being applied ends
 	facts      uint32           // recorded for the entry that is being applied
 	batch      []Completion     // of the command that is being applied; kept for its memory
 }
@@ -119,6 +120,7 @@ func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 func (m *Machine) apply(kind int, c *command, out *Result) {
 	answer := Event{Kind: RequestApplied, Key: c.key, Job: c.job, Worker: c.worker}
 	var err *Rejection
+	m.others = true
 	switch kind {
 	case cmdSubmit:
 		answer.Job, err = m.submit(c, out)
@@ -353,6 +355,7 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	job.Fence, job.Blocker = max(job.Fence, fence), 0
 	m.record(Event{Kind: JobEnding, Job: job.ID}, out)
 	if idle {
+		m.leave(job)
 		m.endJob(job, CleanupDone, out)
 	} else {
 		m.cleanUp(job, out)
@@ -544,6 +547,9 @@ func (m *Machine) moveJob(job *Job, e JobEvent) {
 }
 
 func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
+	if job.Status == JobWaiting {
+		m.leave(job)
+	}
 	m.moveJob(job, e)
 	job.Ended = m.time
 	if job.Status == JobDone {
@@ -556,7 +562,7 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 		delete(m.openBy, job.Spec.User)
 	}
 	m.ended = append(m.ended, job.ID)
-	m.leave(job)
+	m.leaveEnded(job, out)
 	m.retain(job, 1)
 	m.record(Event{Kind: JobEnded, Job: job.ID}, out)
 }
@@ -599,6 +605,7 @@ func (m *Machine) done(c *command, out *Result) {
 		m.loseReaders(job, c.stage, 0, out)
 	}
 	if stage != nil && stage.settled() {
+		m.others = c.others || stage.Done+stage.Dead < stage.Tasks // closed by the first success
 		m.stageSettled(job, c.stage, out)
 	}
 }
@@ -637,6 +644,7 @@ func (m *Machine) failed(c *command, out *Result) {
 	if job.Started == 0 {
 		job.Started = m.time
 	}
+	m.others = c.others || job.leasable()
 	e := Event{Kind: TaskReopened, Job: job.ID, Stage: c.stage, Task: c.task, Worker: f.Worker, Fault: f.Kind, Lease: f.Lease}
 	e.Count = stage.Failures(c.task).Counts[f.Kind]
 	if dead {

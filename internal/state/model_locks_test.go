@@ -17,6 +17,7 @@ type modelLock struct {
 	fence        uint64
 	since        int64
 	cleanup      bool
+	over         bool // its job has ended, and attempts of it may run
 	priority     uint32
 }
 
@@ -70,10 +71,42 @@ func (m *model) dropLock(l *modelLock) {
 }
 
 func (m *model) lockOf(id JobID) *modelLock {
-	if at := slices.IndexFunc(m.locks, func(l *modelLock) bool { return l.job == id }); at >= 0 {
+	if at := slices.IndexFunc(m.locks, func(l *modelLock) bool { return l.job == id && !l.over }); at >= 0 {
 		return m.locks[at]
 	}
 	return nil
+}
+
+// leaveEnded ends the request of a job that has ended, unless attempts of it may run.
+func (m *model) leaveEnded(j *modelJob, waited bool) {
+	switch l := m.lockOf(j.id); {
+	case l == nil:
+	case waited || l.fence == 0 || !m.others:
+		m.dropLock(l)
+	default:
+		l.over = true
+	}
+}
+
+// leasable reports whether a task of a job may be leased, but for that of its commit stage.
+func (j *modelJob) leasable() bool {
+	for i, s := range j.stages {
+		if s.spec.Role != RoleCommit && j.ready(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// reclaim gives a job the request that is over of its last run.
+func (m *model) reclaim(j *modelJob) bool {
+	for _, l := range m.locks {
+		if l.over && l.job == j.id && l.conflicts(j.wants(true)) {
+			l.over = false
+			return true
+		}
+	}
+	return false
 }
 
 // grantLocks hands over what is free.
@@ -125,13 +158,13 @@ func (m *model) enter(j *modelJob) {
 	}
 	l := m.lockOf(j.id)
 	if l == nil {
-		l = m.addLock(&modelLock{job: j.id, names: names, max: 1, priority: j.spec.Priority})
+		l = m.addLock(&modelLock{job: j.id, user: j.spec.User, names: names, max: 1, priority: j.spec.Priority})
 	}
 	switch {
 	case l.fence > 0:
 		m.start(j)
-	case j.spec.FailOnConflict:
-		j.err = "not run: " + m.conflictText(j.spec.User, names, l.id)
+	case j.spec.FailOnConflict && m.conflictText(j.spec.User, names, l.id, j.id) != "":
+		j.err = "not run: " + m.conflictText(j.spec.User, names, l.id, j.id)
 		m.end(j, "failed")
 	default:
 		m.postpone(j, l)
@@ -198,8 +231,9 @@ func (m *model) blockers(names []LockName, before LockID) (list []*modelLock) {
 	return list
 }
 
-func (m *model) conflictText(user string, names []LockName, before LockID) string {
-	list := m.blockers(names, before)
+// conflictText says which request of another job is in the way of one.
+func (m *model) conflictText(user string, names []LockName, before LockID, own JobID) string {
+	list := slices.DeleteFunc(m.blockers(names, before), func(l *modelLock) bool { return l.job == own && own > 0 })
 	if len(list) == 0 {
 		return ""
 	}
@@ -212,9 +246,8 @@ func (m *model) standing(l *modelLock, user string, wants []LockName) string {
 	if l.fence == 0 {
 		verb = "waits for"
 	}
-	mine := l.job == 0 && l.user == user || l.job > 0 && m.jobs[l.job].spec.User == user
 	var names []LockName
-	if mine {
+	if l.user == user {
 		for _, n := range l.names {
 			if (&modelLock{names: wants}).conflicts([]LockName{n}) {
 				names = append(names, n)
@@ -237,6 +270,8 @@ func (m *model) standing(l *modelLock, user string, wants []LockName) string {
 // owner describes the job or the client.
 func (l *modelLock) owner() string {
 	switch {
+	case l.over:
+		return fmt.Sprintf("job %d, which has ended and whose last attempts are being stopped,", l.job)
 	case l.job > 0:
 		return fmt.Sprintf("job %d", l.job)
 	case l.user != "":
@@ -317,10 +352,10 @@ func (m *model) lockOp(op LockOp) string {
 func (m *model) expire(key string, ids []LockID, waiting bool) {
 	for _, id := range ids {
 		for _, l := range slices.Clone(m.locks) {
-			if l.id != id || l.job != 0 || waiting && l.fence > 0 {
+			if l.id != id || l.job != 0 && !l.over || waiting && l.fence > 0 {
 				continue
 			}
-			if m.dropLock(l); l.fence > 0 {
+			if m.dropLock(l); l.fence > 0 && !l.over {
 				m.facts = append(m.facts, fmt.Sprintf("at %d: lost, %q", m.time, fmt.Sprintf("the lock on %s of %s is lost: it was not renewed for 30 s", namesText(l.names), l.owner())))
 			}
 		}
@@ -333,7 +368,7 @@ func (m *model) expire(key string, ids []LockID, waiting bool) {
 func (m *model) lockLive() {
 	for id := JobID(1); id <= m.made; id++ {
 		if j := m.jobs[id]; j != nil && !j.over && len(j.wants(false)) > 0 {
-			m.addLock(&modelLock{job: id, names: j.wants(false), max: 1, priority: j.spec.Priority})
+			m.addLock(&modelLock{job: id, user: j.spec.User, names: j.wants(false), max: 1, priority: j.spec.Priority})
 		}
 	}
 }
@@ -356,7 +391,9 @@ func (m *model) dumpLocks() string {
 		if n, must := m.waits(l); must {
 			state = fmt.Sprintf("waits for %d", n)
 		}
-		if l.job > 0 {
+		if l.over {
+			state += ", over"
+		} else if l.job > 0 {
 			state += fmt.Sprintf(", priority %d", m.highest(l))
 		}
 		fmt.Fprintf(&b, "request %d of %s: %s, max %d, since %d %s\n", l.id, l.owner(), lockNamesText(l.names), l.max, l.since, state)

@@ -24,6 +24,7 @@ type model struct {
 	ended   []JobID        // that others may wait for
 	index   int            // of the entry
 
+	others    bool         // attempts may run of a job that the command ends
 	locks     []*modelLock // in order
 	lockID    LockID
 	lockFence uint64
@@ -288,7 +289,7 @@ func (m *model) submit(key string, list []Submission) {
 		refused = refused || m.overQuota(&spec, len(made)) || m.level < 2 && m.conflict(m.jobs, spec.Output, 0)
 		refused = refused || !spec.Overwrite && m.conflict(made, spec.Output, 0)
 		id := first + JobID(len(made))
-		if j := (&modelJob{spec: &spec}); m.level >= 2 && spec.FailOnConflict && len(spec.After) == 0 && m.conflictText(spec.User, j.wants(false), m.lockID+1) != "" {
+		if j := (&modelJob{spec: &spec}); m.level >= 2 && spec.FailOnConflict && len(spec.After) == 0 && m.conflictText(spec.User, j.wants(false), m.lockID+1, 0) != "" {
 			refused = true
 		}
 		made[id] = &modelJob{id: id, uid: s.UID, spec: &spec, status: "active", stages: modelStages(&spec), created: m.time}
@@ -339,13 +340,12 @@ func (j *modelJob) commit() int {
 }
 
 func (m *model) end(j *modelJob, status string) {
+	waited := j.status == "waiting"
 	j.status, j.over, j.ended = status, true, m.time
 	if status == "done" {
 		j.err = ""
 	}
-	if l := m.lockOf(j.id); l != nil {
-		m.dropLock(l)
-	}
+	m.leaveEnded(j, waited)
 	m.recordJob("ended", j, j.err)
 	m.ended = append(m.ended, j.id)
 }
@@ -496,7 +496,9 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 		if own != nil {
 			m.dropLock(own)
 		}
-		switch first := m.blockers(j.wants(true), m.lockID+1); {
+		first, again := m.blockers(j.wants(true), m.lockID+1), m.reclaim(j)
+		switch {
+		case again:
 		case len(first) > 0 && j.over:
 			m.answer(key, "refused")
 			return
@@ -508,10 +510,15 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 			m.answer(key, "job %d", id)
 			return
 		}
-		m.addLock(&modelLock{job: id, names: j.wants(true), max: 1, cleanup: true, priority: j.spec.Priority})
+		if !again {
+			m.addLock(&modelLock{job: id, user: j.spec.User, names: j.wants(true), max: 1, cleanup: true, priority: j.spec.Priority})
+		}
 	}
 	j.status, j.over, j.ended, j.fence, j.blocker = "stopping", false, 0, max(j.fence, fence), 0
 	m.recordJob("ending", j, j.err)
+	if l := m.lockOf(id); idle && l != nil {
+		m.dropLock(l)
+	}
 	if idle {
 		m.end(j, "stopped")
 	} else {
@@ -681,7 +688,7 @@ func (m *model) reopenAll(j *modelJob, stage int, fence Lease) {
 	}
 }
 
-func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion) {
+func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion, others bool) {
 	var last *modelJob
 	var settled *modelStage
 	another := false // than what was lost
@@ -719,11 +726,12 @@ func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion)
 		}
 	}
 	if last != nil {
+		m.others = others || settled.count("open") > 0
 		m.advance(last, settled)
 	}
 }
 
-func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
+func (m *model) fail(id JobID, stage uint32, index uint64, f Failure, others bool) {
 	j, s, t := m.task(id, stage, index, f.Lease)
 	if t == nil {
 		return
@@ -732,6 +740,7 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 		j.started = m.time
 	}
 	m.charge(j, s, index, f)
+	m.others = others || j.leasable()
 	if f.Cancel {
 		j.err = fmt.Sprintf("stopped by its program: task %d/%s/%d: %s", id, s.spec.Name, index, f.Message)
 		if !s.settled() {
@@ -1286,7 +1295,7 @@ func dumpFacts(facts []Fact) (lines []string) {
 			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case LockHeld, LockWaiting, LockGone, PriorityChanged, JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
+		case LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged, JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

@@ -376,6 +376,8 @@ func (w *world) done(t *rapid.T) {
 		}
 	}
 	worker, level := WorkerID(jobGen.Draw(t, "worker")), w.entry.level
+	others := w.entry.level >= 2 && rapid.IntRange(0, 2).Draw(t, "others") == 0
+	w.entry.Others = others
 	w.entry.Done(worker, id, stage, list)
 	if level == 0 { // version 1 has no place for it
 		for i := range list {
@@ -387,7 +389,7 @@ func (w *world) done(t *rapid.T) {
 			list[i].PeakKiB = 0
 		}
 	}
-	w.expect = append(w.expect, func() { w.model.done(worker, id, stage, list) })
+	w.expect = append(w.expect, func() { w.model.done(worker, id, stage, list, others) })
 }
 
 func (w *world) failed(t *rapid.T) {
@@ -402,8 +404,10 @@ func (w *world) failed(t *rapid.T) {
 		f.Cancel = rapid.IntRange(0, 9).Draw(t, "cancel") == 0
 	}
 	i := index(t, tasks)
+	others := w.entry.level >= 2 && rapid.IntRange(0, 2).Draw(t, "others") == 0
+	w.entry.Others = others
 	w.entry.Failed(id, stage, i, f, nil)
-	w.expect = append(w.expect, func() { w.model.fail(id, stage, i, f) })
+	w.expect = append(w.expect, func() { w.model.fail(id, stage, i, f, others) })
 }
 
 // by draws who asks for the commands that are added until the function is called that it returns.
@@ -592,6 +596,7 @@ func (w *world) apply(t *rapid.T) {
 	w.facts = append(w.facts, got)
 	w.model.begin(w.now)
 	for _, do := range w.expect {
+		w.model.others = true
 		do()
 		w.model.release()
 	}
@@ -674,7 +679,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = false
 		case TaskLost:
 			w.forgetWinner(e)
-		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, PriorityChanged:
+		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged:
 		}
 		w.follow(e)
 	}
@@ -720,7 +725,7 @@ func (w *world) follow(e Event) {
 			w.started[e.Job] = map[uint32]bool{}
 		}
 		w.started[e.Job][e.Stage] = true
-	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, PriorityChanged:
+	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged:
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
 //	lost JOB/STAGE/TASK lease=L [fence=L] [worker=N] [WHY]   the output of that lease cannot be read any more
 //	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
+//	done and failed with others=yes             other attempts of the job may run
 //	stage UID BLOCKS [staged=N] [key=K]         stages so many blocks after N; submit takes them by staged=N
 //	unstage UID [key=K] · staged                the latter is not logged: shows what is staged
 //	lock HOLDER NAME[:shared] … [user=U] [max=N] [ttl=MS] [no_wait] [note=T] [key=K] · unlock HOLDER NAME … [user=U] [key=K]
@@ -326,6 +327,7 @@ func (s *story) command(e *Entry, words []string) {
 			c.Checksum = c.Size * 0x0101
 			batch = append(batch, c)
 		}
+		e.Others = set["others"] != ""
 		e.Done(WorkerID(s.number(set["worker"])), JobID(path[0]), uint32(path[1]), batch)
 	case "lost":
 		path := s.numbers(list[0], "/")
@@ -337,6 +339,7 @@ func (s *story) command(e *Entry, words []string) {
 		for kind < failureKinds && kind.String() != list[1] {
 			kind++
 		}
+		e.Others = set["others"] != ""
 		e.Failed(JobID(path[0]), uint32(path[1]), path[2], Failure{
 			Kind: kind, Worker: WorkerID(s.number(set["worker"])), Lease: s.lease(set["lease"]), Message: strings.Join(list[2:], " "),
 			WaitMS: s.number(set["wait"]), Cancel: set["cancel"] != "",
@@ -496,7 +499,7 @@ func factLine(e Event) string {
 		return fmt.Sprintf("worker %d joined", e.Worker)
 	case WorkerChanged:
 		return fmt.Sprintf("worker %d changed", e.Worker)
-	case LockHeld, LockWaiting, LockGone:
+	case LockHeld, LockWaiting, LockGone, LockOver:
 		return lockLine(&e)
 	case PriorityChanged:
 		return fmt.Sprintf("job %d has another priority", e.Job)
@@ -598,6 +601,8 @@ func lockLine(e *Event) string {
 		of = fmt.Sprintf(" of job %d", e.Job)
 	}
 	switch e.Kind { //nolint:exhaustive // of locks
+	case LockOver:
+		return fmt.Sprintf("request %d%s is over", e.Lock, of)
 	case LockHeld:
 		return fmt.Sprintf("request %d%s is held", e.Lock, of)
 	case LockWaiting:
@@ -632,7 +637,9 @@ func dumpLocks(m *Machine) string {
 		if l.Held() {
 			state = fmt.Sprintf("fence %d", l.Fence)
 		}
-		if l.Job != 0 {
+		if l.Over {
+			state += ", over"
+		} else if l.Job != 0 {
 			state += fmt.Sprintf(", priority %d", l.inherited)
 		}
 		fmt.Fprintf(&b, "request %d of %s: %s, max %d, since %d %s\n", l.ID, l.text(), names, l.Max, l.Since, state)

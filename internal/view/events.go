@@ -72,7 +72,7 @@ func publicEvent(f *state.Fact) api.Event {
 		e.Type, e.Audit = api.EventAudited, (*api.Audit)(f.Audit)
 	case state.LockGone:
 		e.Type = api.EventLockLost
-	case state.LockHeld, state.LockWaiting, state.PriorityChanged, state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied, state.QuotasChanged, state.JobWaits, state.StageGrown, state.InputDue: // internal; not in the history
+	case state.LockHeld, state.LockWaiting, state.LockOver, state.PriorityChanged, state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied, state.QuotasChanged, state.JobWaits, state.StageGrown, state.InputDue: // internal; not in the history
 	}
 	return e
 }

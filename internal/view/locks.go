@@ -29,13 +29,10 @@ func lockMode(n *state.LockName) string {
 
 // LockHolder returns the public form of a request, as it locks one of its names. Core is nil on a leader that does not lead: it does not know when
 // locks expire.
-func LockHolder(m *state.Machine, l *state.Lock, name *state.LockName, core *leader.Core, now time.Time) api.LockHolder {
+func LockHolder(l *state.Lock, name *state.LockName, core *leader.Core, now time.Time) api.LockHolder {
 	h := api.LockHolder{
-		ID: uint64(l.ID), Job: uint64(l.Job), Holder: l.Holder, User: l.User, Mode: lockMode(name), Note: l.Note, Fence: l.Fence,
+		ID: uint64(l.ID), Job: uint64(l.Job), Ended: l.Over, Holder: l.Holder, User: l.User, Mode: lockMode(name), Note: l.Note, Fence: l.Fence,
 		Since: time.UnixMilli(l.Since).UTC(),
-	}
-	if job := m.Job(l.Job); job != nil {
-		h.User = job.Spec.User
 	}
 	if l.Max > 1 {
 		h.Max = l.Max
@@ -50,13 +47,13 @@ func LockHolder(m *state.Machine, l *state.Lock, name *state.LockName, core *lea
 }
 
 // LockHolderAt is LockHolder of a request at a name: as it locks this name, or else the first one above or below it.
-func LockHolderAt(m *state.Machine, l *state.Lock, name *state.LockName, core *leader.Core, now time.Time) api.LockHolder {
+func LockHolderAt(l *state.Lock, name *state.LockName, core *leader.Core, now time.Time) api.LockHolder {
 	names := l.Names()
 	at := slices.IndexFunc(names, func(n state.LockName) bool { return n.Name == name.Name && n.Data == name.Data })
 	if at < 0 {
 		at = max(0, slices.IndexFunc(names, func(n state.LockName) bool { return n.Conflicts(name) }))
 	}
-	h := LockHolder(m, l, &names[at], core, now)
+	h := LockHolder(l, &names[at], core, now)
 	if names[at].Name != name.Name {
 		h.Name = names[at].Name
 	}
@@ -70,15 +67,15 @@ func LockConflict(m *state.Machine, names []state.LockName, own *state.Lock, cor
 	for i, l := range list {
 		before[i] = l.Copy()
 	}
-	return LockConflictWith(m, names, before, all, core, now)
+	return LockConflictWith(names, before, all, core, now)
 }
 
 // LockConflictWith is the conflict of names with a list of requests, the first ones of all.
-func LockConflictWith(m *state.Machine, names []state.LockName, list []state.LockCopy, all int, core *leader.Core, now time.Time) *api.LockConflict {
+func LockConflictWith(names []state.LockName, list []state.LockCopy, all int, core *leader.Core, now time.Time) *api.LockConflict {
 	c := &api.LockConflict{Place: uint64(all)} //nolint:gosec // a length
 	for i := range list {
 		theirs, ours := conflictOf(list[i].Names, names)
-		h := LockHolder(m, &list[i].Lock, theirs, core, now)
+		h := LockHolder(&list[i].Lock, theirs, core, now)
 		if c.Name == "" {
 			c.Name = ours.Name
 		}
@@ -153,6 +150,8 @@ func (e *explainer) locks() {
 func (e *explainer) holder(h *api.LockHolder) string {
 	job := e.machine.Job(state.JobID(h.Job))
 	switch {
+	case h.Ended:
+		return fmt.Sprintf("job %d (ended, its last attempts are being stopped)", h.Job)
 	case job == nil && h.Holder == "":
 		return "user " + h.User
 	case job == nil && h.User != "":
