@@ -78,6 +78,11 @@ func (c *Config) raises() time.Duration {
 	return 0
 }
 
+// unled is how long attempts of jobs with named locks run without a leader: in some worlds less than most faults take.
+func (c *Config) unled() time.Duration {
+	return []time.Duration{0, 2 * time.Second, 5 * time.Second}[c.Seed/3%3]
+}
+
 func (c *Config) String() string {
 	return fmt.Sprintf("seed %d: %d leaders, %d workers, %d clients, %d jobs of up to %d tasks of about %v, %v with a fault every %v of %v",
 		c.Seed, c.Leaders, c.Workers, c.Clients, c.Jobs, c.Tasks, c.Mean, c.Span, c.Pace, c.Kinds)

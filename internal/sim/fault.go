@@ -120,7 +120,10 @@ var faultTable = [faultKinds]faultKind{
 	}},
 	PauseWorker: {name: "pause worker", lasts: true, onWorker: func(s *simWorker, f Fault) {
 		s.pause()
-		s.w.until(f.For, s.resume)
+		s.w.until(f.For, func() {
+			s.resume()
+			s.pausedLast = s.w.now
+		})
 	}},
 	BreakSession: {name: "break session", onWorker: func(s *simWorker, _ Fault) {
 		if s.link != nil {

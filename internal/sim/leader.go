@@ -85,7 +85,7 @@ func (l *simLeader) boot() {
 		l.w.fail("leader %d does not start: %v", l.addr, err)
 		return
 	}
-	l.controller = leader.NewController(leader.ControllerConfig{Cluster: clusterName, Seed: l.rng.Uint64})
+	l.controller = leader.NewController(leader.ControllerConfig{Cluster: clusterName, Seed: l.rng.Uint64, Unled: l.w.cfg.unled()})
 	l.bug = newLeaderBug(l)
 	l.drive()
 	l.step()

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -25,6 +26,11 @@ func (w *World) shareData(p *jobPlan, i int) {
 	for k, place := range append(places, "/shared") {
 		if oneOf(x>>(24+2*k), 4) && place != p.spec.Output {
 			p.spec.Data = append(p.spec.Data, state.LockName{Name: place, Shared: true})
+		}
+	}
+	for k, name := range []string{"named/a", "named/b", "named"} {
+		if w.cfg.raises() == 0 && oneOf(x>>(40+4*k), 4) { // older levels have no named locks
+			p.spec.Locks = append(p.spec.Locks, state.LockName{Name: name, Shared: oneOf(x>>(42+4*k), 3)})
 		}
 	}
 }
@@ -60,6 +66,47 @@ func disturb(a, b []state.LockName) bool {
 	return false
 }
 
+// attemptLocks keeps what a job locks, for as long as attempts of it may run.
+func (c *oracle) attemptLocks(id state.JobID) []state.LockName {
+	if l := c.state.LockOf(id); l != nil && l.Held() {
+		c.locked[id] = l.Names()
+	}
+	return c.locked[id]
+}
+
+// exclude checks that no attempt of another job runs while a job holds locks that conflict with those of that job, even if it has ended.
+func (c *oracle) exclude(holder state.JobID, names []state.LockName) {
+	for _, a := range c.running {
+		if a.job != holder {
+			c.apart(a, holder, names)
+		}
+	}
+}
+
+// apart checks an attempt that runs while another job holds locks. Jobs that lock no more than data may do so once their worker was given up: see leftoverBook of package
+// leader. No one can stop the attempts of a worker that is itself stopped.
+func (c *oracle) apart(a *attempt, holder state.JobID, names []state.LockName) {
+	own := c.attemptLocks(a.job)
+	s := c.w.workers[a.worker]
+	named := slices.ContainsFunc(own, func(n state.LockName) bool { return !n.Data })
+	if a.hostile || s.hostile != nil || s.paused > 0 || s.pausedLast >= a.granted || !named && s.givenUp >= a.granted || !disturb(own, names) {
+		return
+	}
+	c.w.fail("an attempt of job %d runs on worker %d, granted at %v, while job %d holds locks that conflict with those of job %d", a.job, a.worker, a.granted, holder, a.job)
+}
+
+// workerChanged notes when a worker was given up: its leases are void.
+func (c *oracle) workerChanged(id state.WorkerID) {
+	if w := c.state.Worker(id); w != nil && w.Status != state.WorkerDead && w.Status != state.WorkerRemoved {
+		return
+	}
+	for _, s := range c.w.workers {
+		if s.id == uint64(id) {
+			s.givenUp = c.w.now
+		}
+	}
+}
+
 // locks checks, after an entry that may have started jobs, that none of those that run writes where another one reads or writes, and that requests are
 // granted in their order, and as soon as they can be.
 func (c *oracle) locks() {
@@ -90,4 +137,14 @@ func (c *oracle) locks() {
 		}
 		earlier = append(earlier, names)
 	}
+}
+
+// over counts the requests that are held by jobs that have ended: their attempts are being stopped.
+func (c *oracle) over() (n int) {
+	for l := range c.state.Locks() {
+		if l.Over {
+			n++
+		}
+	}
+	return n
 }

@@ -18,17 +18,19 @@ import (
 
 // oracle checks the promises. It sees more than any process: the log as it was first delivered anywhere, and every attempt.
 type oracle struct {
-	w      *World
-	log    []logged       // ascending by index
-	state  *state.Machine // of the log
-	result state.Result
-	owners map[uint64]addr        // leaders by term
-	snaps  map[uint64]uint64      // sum of the state, by log position
-	acked  uint64                 // the highest log position whose outcome was acknowledged
-	keys   map[string]state.JobID // submits that were acknowledged
-	lines  map[stageKey]*line
-	leases map[uint64]*leaseBook // by term
-	again  map[stageKey]bool     // stages of which an output was lost
+	w       *World
+	log     []logged       // ascending by index
+	state   *state.Machine // of the log
+	result  state.Result
+	owners  map[uint64]addr        // leaders by term
+	snaps   map[uint64]uint64      // sum of the state, by log position
+	acked   uint64                 // the highest log position whose outcome was acknowledged
+	keys    map[string]state.JobID // submits that were acknowledged
+	lines   map[stageKey]*line
+	leases  map[uint64]*leaseBook            // by term
+	again   map[stageKey]bool                // stages of which an output was lost
+	locked  map[state.JobID][]state.LockName // of jobs that hold their locks, or have held them
+	running []*attempt
 	forgeries
 	calm bool // no attempt may be run again: workers and network have no faults
 }
@@ -63,6 +65,7 @@ type attempt struct {
 	inputs   uint64      // what it has read of other stages: oracle.inputs
 	hostile  bool        // what becomes of it is up to a hostile worker
 	begun    time.Duration
+	granted  time.Duration
 }
 
 // isOf reports whether a lease was granted, and to this worker.
@@ -86,7 +89,7 @@ const jobKey = "job/"
 func newOracle(w *World) *oracle {
 	return &oracle{
 		w: w, state: state.New(), owners: map[uint64]addr{}, snaps: map[uint64]uint64{}, keys: map[string]state.JobID{},
-		lines: map[stageKey]*line{}, leases: map[uint64]*leaseBook{}, again: map[stageKey]bool{}, forgeries: newForgeries(),
+		lines: map[stageKey]*line{}, leases: map[uint64]*leaseBook{}, again: map[stageKey]bool{}, locked: map[state.JobID][]state.LockName{}, forgeries: newForgeries(),
 		calm: !slices.ContainsFunc(w.cfg.Kinds, func(k FaultKind) bool { return !slices.Contains(OfLeaders(), k) }),
 	}
 }
@@ -180,7 +183,15 @@ func (c *oracle) apply(e core.Entry) {
 		if ev := &c.result.Events[i]; ev.Kind == state.JobEnded {
 			c.jobEnded(ev.Job)
 		}
-		started = started || c.result.Events[i].Kind == state.StageStarted
+		switch ev := &c.result.Events[i]; ev.Kind { //nolint:exhaustive // of locks
+		case state.WorkerChanged:
+			c.workerChanged(ev.Worker)
+		case state.StageStarted:
+			if l := c.state.LockOf(ev.Job); l != nil {
+				c.exclude(ev.Job, c.attemptLocks(ev.Job))
+			}
+			started = true
+		}
 		c.w.trace("event", uint64(c.result.Events[i].Kind), uint64(c.result.Events[i].Job), uint64(c.result.Events[i].Worker), e.Index, e.Term)
 	}
 	if started {
@@ -350,6 +361,7 @@ func (c *oracle) granted(term uint64, s *session, g *wire.Leases) {
 		}
 		*a = attempt{
 			job: state.JobID(g.GetJob()), task: task, stage: g.GetStage(), worker: int32(s.worker.number), session: s, hostile: s.worker.hostile != nil,
+			granted: c.w.now,
 		}
 		if a.hostile {
 			c.stages[stageKey{a.job, a.stage}] = true
@@ -431,6 +443,12 @@ func (c *oracle) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt 
 		return nil
 	}
 	a.state, a.begun = attemptRunning, c.w.now
+	c.running = append(c.running, a)
+	for l := range c.state.Locks() {
+		if l.Held() && l.Job != a.job {
+			c.apart(a, l.Job, l.Names())
+		}
+	}
 	c.w.stats.Attempts++
 	if !c.calm || a.stale {
 		return a
@@ -455,7 +473,12 @@ func (c *oracle) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt 
 	return a
 }
 
-func (c *oracle) attemptEnded(a *attempt, how attemptState) { a.state = how }
+func (c *oracle) attemptEnded(a *attempt, how attemptState) {
+	a.state = how
+	if at := slices.Index(c.running, a); at >= 0 {
+		c.running = slices.Delete(c.running, at, at+1)
+	}
+}
 
 // mayBeSecond reports whether a may have been granted because b, of the same task, took far longer than others. Clocks drift.
 func (c *oracle) mayBeSecond(a, b *attempt) bool {

@@ -38,6 +38,8 @@ type simWorker struct {
 	wrongTime  int           // number of faults in which its clock is wrong
 	wrongUntil time.Duration // when its clock was last wrong
 	wasRemoved bool          // by a user, at some time
+	givenUp    time.Duration // when the log last had it as dead, or removed
+	pausedLast time.Duration // when it was last resumed
 
 	hostile *hostile // runs instead of the core; nil: none
 
@@ -54,6 +56,9 @@ type run struct {
 	begun   time.Duration
 	seq     int // number of the attempt: ends of earlier ones are ignored
 }
+
+// graceDefault is that of jobs that say no other.
+const graceDefault = 2 * time.Second
 
 const (
 	clusterName = "sim"
@@ -394,17 +399,18 @@ func (s *simWorker) reportLost(lease state.Lease) {
 	}}}})
 }
 
-// stop cancels an attempt: most end soon, some only at their regular end.
+// stop cancels an attempt: most end soon, some are killed after their grace, unless they have ended by then.
 func (s *simWorker) stop(slot int) {
 	r := s.running[slot]
 	if r == nil || r.attempt == nil || r.stopped {
 		return
 	}
 	r.stopped = true
+	after := between(s.rng, 0, 30*time.Millisecond)
 	if oneIn(s.rng, 5) {
-		return
+		after = graceDefault
 	}
-	s.ends(slot, r, between(s.rng, 0, 30*time.Millisecond), func() {
+	s.ends(slot, r, after, func() {
 		s.cleared(slot, r, func() {
 			s.w.oracle.attemptEnded(r.attempt, attemptCanceled)
 			r.chunk.Finish(r.entry, worker.Result{Nanos: int64(s.w.now - r.begun), Canceled: true})

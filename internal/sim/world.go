@@ -289,13 +289,13 @@ func (w *World) busyWorker() *simWorker {
 }
 
 func (w *World) settled() bool {
-	return len(w.oracle.state.Live()) == 0 && !slices.ContainsFunc(w.clients, func(c *client) bool { return !c.idle })
+	return len(w.oracle.state.Live()) == 0 && w.oracle.over() == 0 && !slices.ContainsFunc(w.clients, func(c *client) bool { return !c.idle })
 }
 
 // unsettled describes what has not ended.
 func (w *World) unsettled() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v after the last fault, not all is done: jobs %v live", w.now-w.cfg.Span, w.oracle.state.Live())
+	fmt.Fprintf(&b, "%v after the last fault, not all is done: jobs %v live, %d requests for locks are over", w.now-w.cfg.Span, w.oracle.state.Live(), w.oracle.over())
 	for _, id := range w.oracle.state.Live() {
 		job := w.oracle.state.Job(id)
 		fmt.Fprintf(&b, "; job %d is %v", id, job.Status)
