@@ -58,7 +58,7 @@ type attempt struct {
 	returned bool        // its leader has received its failure or its return
 	before   state.Lease // the one granted before it for the same task
 	session  *session    // over which it was granted
-	read     int64       // the version of its file; 0: it has none
+	read     []int64     // the versions of its files
 	size     uint64      // of its output
 	inputs   uint64      // what it has read of other stages: oracle.inputs
 	hostile  bool        // what becomes of it is up to a hostile worker
@@ -505,10 +505,12 @@ func (c *oracle) checkInput(job *state.Job) {
 		if c.forged(leasedTask{stageKey{job.ID, 0}, i, out.Winner}) {
 			continue
 		}
-		if done && a != nil && split.Version.Known() && a.read != split.Version.Modified {
-			c.w.fail("job %d is done; lease %s has read version %d of %s, and the job is of version %d", job.ID, leaseName(out.Winner), a.read,
-				split.Path, split.Version.Modified)
-			return
+		for k, f := range filesOf(&split) {
+			if done && a != nil && f.Version.Known() && a.read[k] != f.Version.Modified {
+				c.w.fail("job %d is done; lease %s has read version %d of %s, and the job is of version %d", job.ID, leaseName(out.Winner), a.read[k],
+					f.Path, f.Version.Modified)
+				return
+			}
 		}
 	}
 }

@@ -331,15 +331,19 @@ func (s *simWorker) cleared(slot int, r *run, end func()) {
 
 // open opens the input of an attempt, and returns the failure of the attempt: that of its fate, or that the file has changed.
 func (s *simWorker) open(r *run, fate *wire.Failure) *wire.Failure {
-	split := r.chunk.Split(r.entry).GetFile()
-	if split == nil {
-		return fate
+	files := r.chunk.Split(r.entry).GetFiles().GetList()
+	if file := r.chunk.Split(r.entry).GetFile(); file != nil {
+		files = append(files, file)
 	}
-	r.attempt.read = s.w.inputs.version(string(split.GetPath()))
-	if s.w.cfg.Plant == TrustInput || split.GetModifiedUnixNs() == 0 || r.attempt.read == split.GetModifiedUnixNs() {
-		return fate
+	r.attempt.read = nil
+	for _, f := range files {
+		version := s.w.inputs.version(string(f.GetPath()))
+		r.attempt.read = append(r.attempt.read, version)
+		if s.w.cfg.Plant != TrustInput && f.GetModifiedUnixNs() != 0 && version != f.GetModifiedUnixNs() {
+			fate = &wire.Failure{Kind: wire.FailureKind_BAD_INPUT, Message: "the file has changed"}
+		}
 	}
-	return &wire.Failure{Kind: wire.FailureKind_BAD_INPUT, Message: "the file has changed"}
+	return fate
 }
 
 // ends calls do after a while, unless the attempt of the slot has ended before.

@@ -588,7 +588,7 @@ func (m *Machine) postpone(job *Job, l *Lock) {
 	}
 	spec := *job.Spec
 	m.inputs -= spec.Input.BlockBytes()
-	spec.Deferred, spec.Input = &Deferred{Split: spec.Input.SplitSize}, Input{Kind: InputNone, Tasks: 1}
+	spec.Deferred, spec.Input = &Deferred{Split: cmp.Or(spec.SplitMax, spec.Input.SplitSize)}, Input{Kind: InputNone, Tasks: 1}
 	spec.Stages = slices.Clone(spec.Stages)
 	for i := range spec.Stages {
 		if s := &spec.Stages[i]; s.Role == RoleMap || s.Fitted {

@@ -50,7 +50,7 @@ type modelJob struct {
 	over                    bool
 	read                    uint64
 	fence                   Lease
-	sizes                   map[uint64]uint64 // of files that have changed, by task
+	sizes                   map[modelFile]uint64 // of files that have changed
 	blocker                 JobID             // because of which it was not run
 	pinned                  bool
 }
@@ -63,6 +63,25 @@ func (j *modelJob) wrote() (bytes uint64) {
 		}
 	}
 	return bytes
+}
+
+// modelFile is a file of an input: those of a job share tasks by twos, or do not.
+type modelFile struct{ task, place uint64 }
+
+// taskSize is the size of the files of a task.
+func (j *modelJob) taskSize(task uint64) (n uint64) {
+	files := uint64(1)
+	if j.spec.Input.packed() {
+		files = 2
+	}
+	for place := range files {
+		if size, changed := j.sizes[modelFile{task, place}]; changed {
+			n += size
+		} else {
+			n += modelFileSize
+		}
+	}
+	return n
 }
 
 // modelFileSize is the size of each file at submit.
@@ -565,6 +584,10 @@ func (j *modelJob) change(changed []FileChange) {
 	if j.spec.Input.Kind != InputFiles {
 		return
 	}
+	was := map[uint64]uint64{}
+	for _, c := range changed {
+		was[c.Task] = j.taskSize(c.Task)
+	}
 	redone := make([]bool, len(j.stages))
 	redo := func(i int, t *modelTask) bool {
 		if t.status != "done" {
@@ -575,17 +598,14 @@ func (j *modelJob) change(changed []FileChange) {
 		return true
 	}
 	for _, c := range changed {
-		if c.Task >= j.spec.Input.Tasks {
+		if c.Task >= j.spec.Input.Tasks || c.File > 0 && !j.spec.Input.packed() {
 			continue
 		}
-		size, known := j.sizes[c.Task]
-		if !known {
-			size = modelFileSize
-		}
+		size := was[c.Task]
 		if j.sizes == nil {
-			j.sizes = map[uint64]uint64{}
+			j.sizes = map[modelFile]uint64{}
 		}
-		j.sizes[c.Task] = c.Version.Size
+		j.sizes[modelFile{c.Task, c.File}] = c.Version.Size
 		for i, s := range j.stages {
 			if s.spec.Role == RoleMap && redo(i, s.tasks[c.Task]) {
 				j.read -= min(j.read, size)

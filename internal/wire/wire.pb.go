@@ -2476,6 +2476,7 @@ type Split struct {
 	//	*Split_Item
 	//	*Split_File
 	//	*Split_Items
+	//	*Split_Files
 	Kind          isSplit_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2545,6 +2546,15 @@ func (x *Split) GetItems() *Items {
 	return nil
 }
 
+func (x *Split) GetFiles() *Files {
+	if x != nil {
+		if x, ok := x.Kind.(*Split_Files); ok {
+			return x.Files
+		}
+	}
+	return nil
+}
+
 type isSplit_Kind interface {
 	isSplit_Kind()
 }
@@ -2561,11 +2571,62 @@ type Split_Items struct {
 	Items *Items `protobuf:"bytes,3,opt,name=items,proto3,oneof"` // needs protocol 2
 }
 
+type Split_Files struct {
+	Files *Files `protobuf:"bytes,4,opt,name=files,proto3,oneof"` // needs protocol 2
+}
+
 func (*Split_Item) isSplit_Kind() {}
 
 func (*Split_File) isSplit_Kind() {}
 
 func (*Split_Items) isSplit_Kind() {}
+
+func (*Split_Files) isSplit_Kind() {}
+
+// Files are small files that one task reads, one after the other: each is all of a file.
+type Files struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	List          []*FileSplit           `protobuf:"bytes,1,rep,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Files) Reset() {
+	*x = Files{}
+	mi := &file_wire_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Files) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Files) ProtoMessage() {}
+
+func (x *Files) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Files.ProtoReflect.Descriptor instead.
+func (*Files) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Files) GetList() []*FileSplit {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
 
 // Items are the items of a task, each with a value for each column of the job.
 type Items struct {
@@ -2577,7 +2638,7 @@ type Items struct {
 
 func (x *Items) Reset() {
 	*x = Items{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2650,7 @@ func (x *Items) String() string {
 func (*Items) ProtoMessage() {}
 
 func (x *Items) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2663,7 @@ func (x *Items) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Items.ProtoReflect.Descriptor instead.
 func (*Items) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Items) GetValues() [][]byte {
@@ -2631,7 +2692,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +2704,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2656,7 +2717,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -2729,7 +2790,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2802,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2815,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -2811,7 +2872,7 @@ type LogRecords struct {
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2884,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2897,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -2881,7 +2942,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +2954,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +2967,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -2959,7 +3020,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3032,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3045,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 type PartsRequest struct {
@@ -2999,7 +3060,7 @@ type PartsRequest struct {
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3072,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3085,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -3075,7 +3136,7 @@ type PartsPage struct {
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3148,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3161,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -3192,7 +3253,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3265,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3278,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -3251,7 +3312,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3324,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3337,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -3304,7 +3365,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3316,7 +3377,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3329,7 +3390,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -3365,7 +3426,7 @@ type TokenHolder struct {
 
 func (x *TokenHolder) Reset() {
 	*x = TokenHolder{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3438,7 @@ func (x *TokenHolder) String() string {
 func (*TokenHolder) ProtoMessage() {}
 
 func (x *TokenHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3390,7 +3451,7 @@ func (x *TokenHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenHolder.ProtoReflect.Descriptor instead.
 func (*TokenHolder) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TokenHolder) GetId() string {
@@ -3429,7 +3490,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3502,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3515,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RefusedRequest) GetUser() string {
@@ -3507,7 +3568,7 @@ type RefusedRecorded struct {
 
 func (x *RefusedRecorded) Reset() {
 	*x = RefusedRecorded{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3519,7 +3580,7 @@ func (x *RefusedRecorded) String() string {
 func (*RefusedRecorded) ProtoMessage() {}
 
 func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3532,7 +3593,7 @@ func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRecorded.ProtoReflect.Descriptor instead.
 func (*RefusedRecorded) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
@@ -3560,7 +3621,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3633,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3646,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -3710,7 +3771,7 @@ type ResourceUse struct {
 
 func (x *ResourceUse) Reset() {
 	*x = ResourceUse{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3722,7 +3783,7 @@ func (x *ResourceUse) String() string {
 func (*ResourceUse) ProtoMessage() {}
 
 func (x *ResourceUse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3735,7 +3796,7 @@ func (x *ResourceUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceUse.ProtoReflect.Descriptor instead.
 func (*ResourceUse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ResourceUse) GetUsed() map[string]uint64 {
@@ -3754,7 +3815,7 @@ type WorkerSlots struct {
 
 func (x *WorkerSlots) Reset() {
 	*x = WorkerSlots{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3766,7 +3827,7 @@ func (x *WorkerSlots) String() string {
 func (*WorkerSlots) ProtoMessage() {}
 
 func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3779,7 +3840,7 @@ func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerSlots.ProtoReflect.Descriptor instead.
 func (*WorkerSlots) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WorkerSlots) GetSlots() []SlotStatus {
@@ -4008,12 +4069,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x05index\x18\x04 \x03(\x04R\x05index\x12\x18\n" +
 	"\aattempt\x18\x05 \x03(\rR\aattempt\x121\n" +
 	"\x06splits\x18\x06 \x03(\v2\x19.bridgefour.wire.v1.SplitR\x06splits\x128\n" +
-	"\x06action\x18\a \x01(\x0e2 .bridgefour.wire.v1.CommitActionR\x06action\"\x8d\x01\n" +
+	"\x06action\x18\a \x01(\x0e2 .bridgefour.wire.v1.CommitActionR\x06action\"\xc0\x01\n" +
 	"\x05Split\x12\x14\n" +
 	"\x04item\x18\x01 \x01(\fH\x00R\x04item\x123\n" +
 	"\x04file\x18\x02 \x01(\v2\x1d.bridgefour.wire.v1.FileSplitH\x00R\x04file\x121\n" +
-	"\x05items\x18\x03 \x01(\v2\x19.bridgefour.wire.v1.ItemsH\x00R\x05itemsB\x06\n" +
-	"\x04kind\"\x1f\n" +
+	"\x05items\x18\x03 \x01(\v2\x19.bridgefour.wire.v1.ItemsH\x00R\x05items\x121\n" +
+	"\x05files\x18\x04 \x01(\v2\x19.bridgefour.wire.v1.FilesH\x00R\x05filesB\x06\n" +
+	"\x04kind\":\n" +
+	"\x05Files\x121\n" +
+	"\x04list\x18\x01 \x03(\v2\x1d.bridgefour.wire.v1.FileSplitR\x04list\"\x1f\n" +
 	"\x05Items\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\fR\x06values\"\xd3\x01\n" +
 	"\tFileSplit\x12\x12\n" +
@@ -4167,7 +4231,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_wire_proto_goTypes = []any{
 	(SlotStatus)(0),         // 0: bridgefour.wire.v1.SlotStatus
 	(FailureKind)(0),        // 1: bridgefour.wire.v1.FailureKind
@@ -4197,29 +4261,30 @@ var file_wire_proto_goTypes = []any{
 	(*Command)(nil),         // 25: bridgefour.wire.v1.Command
 	(*Leases)(nil),          // 26: bridgefour.wire.v1.Leases
 	(*Split)(nil),           // 27: bridgefour.wire.v1.Split
-	(*Items)(nil),           // 28: bridgefour.wire.v1.Items
-	(*FileSplit)(nil),       // 29: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),      // 30: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),      // 31: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),       // 32: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),     // 33: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),    // 34: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),       // 35: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),           // 36: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil),   // 37: bridgefour.wire.v1.ShadowRequest
-	(*TokenRequest)(nil),    // 38: bridgefour.wire.v1.TokenRequest
-	(*TokenHolder)(nil),     // 39: bridgefour.wire.v1.TokenHolder
-	(*RefusedRequest)(nil),  // 40: bridgefour.wire.v1.RefusedRequest
-	(*RefusedRecorded)(nil), // 41: bridgefour.wire.v1.RefusedRecorded
-	(*ShadowState)(nil),     // 42: bridgefour.wire.v1.ShadowState
-	(*ResourceUse)(nil),     // 43: bridgefour.wire.v1.ResourceUse
-	(*WorkerSlots)(nil),     // 44: bridgefour.wire.v1.WorkerSlots
-	nil,                     // 45: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                     // 46: bridgefour.wire.v1.Hello.ResourcesEntry
-	nil,                     // 47: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                     // 48: bridgefour.wire.v1.Job.EnvEntry
-	nil,                     // 49: bridgefour.wire.v1.Job.ResourcesEntry
-	nil,                     // 50: bridgefour.wire.v1.ResourceUse.UsedEntry
+	(*Files)(nil),           // 28: bridgefour.wire.v1.Files
+	(*Items)(nil),           // 29: bridgefour.wire.v1.Items
+	(*FileSplit)(nil),       // 30: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),      // 31: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),      // 32: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),       // 33: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),     // 34: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),    // 35: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),       // 36: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),           // 37: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil),   // 38: bridgefour.wire.v1.ShadowRequest
+	(*TokenRequest)(nil),    // 39: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),     // 40: bridgefour.wire.v1.TokenHolder
+	(*RefusedRequest)(nil),  // 41: bridgefour.wire.v1.RefusedRequest
+	(*RefusedRecorded)(nil), // 42: bridgefour.wire.v1.RefusedRecorded
+	(*ShadowState)(nil),     // 43: bridgefour.wire.v1.ShadowState
+	(*ResourceUse)(nil),     // 44: bridgefour.wire.v1.ResourceUse
+	(*WorkerSlots)(nil),     // 45: bridgefour.wire.v1.WorkerSlots
+	nil,                     // 46: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                     // 47: bridgefour.wire.v1.Hello.ResourcesEntry
+	nil,                     // 48: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                     // 49: bridgefour.wire.v1.Job.EnvEntry
+	nil,                     // 50: bridgefour.wire.v1.Job.ResourcesEntry
+	nil,                     // 51: bridgefour.wire.v1.ResourceUse.UsedEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	6,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
@@ -4227,14 +4292,14 @@ var file_wire_proto_depIdxs = []int32{
 	18, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
 	11, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
 	19, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	30, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	36, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	31, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	37, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
 	7,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	8,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	9,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	45, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	46, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	10, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	46, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
+	47, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
 	14, // 13: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
 	16, // 14: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
 	13, // 15: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
@@ -4246,39 +4311,41 @@ var file_wire_proto_depIdxs = []int32{
 	26, // 21: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
 	20, // 22: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
 	24, // 23: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	47, // 24: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	48, // 24: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
 	23, // 25: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	48, // 26: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	49, // 26: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
 	22, // 27: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
-	49, // 28: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
+	50, // 28: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
 	2,  // 29: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
 	25, // 30: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
 	27, // 31: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
 	3,  // 32: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	29, // 33: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	28, // 34: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
-	32, // 35: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	43, // 36: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
-	44, // 37: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
-	50, // 38: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
-	0,  // 39: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	4,  // 40: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	31, // 41: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	34, // 42: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	37, // 43: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	38, // 44: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	40, // 45: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
-	5,  // 46: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	33, // 47: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	35, // 48: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	42, // 49: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	39, // 50: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	41, // 51: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
-	46, // [46:52] is the sub-list for method output_type
-	40, // [40:46] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	30, // 33: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	29, // 34: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
+	28, // 35: bridgefour.wire.v1.Split.files:type_name -> bridgefour.wire.v1.Files
+	30, // 36: bridgefour.wire.v1.Files.list:type_name -> bridgefour.wire.v1.FileSplit
+	33, // 37: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	44, // 38: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
+	45, // 39: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
+	51, // 40: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
+	0,  // 41: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	4,  // 42: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	32, // 43: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	35, // 44: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	38, // 45: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	39, // 46: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	41, // 47: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	5,  // 48: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	34, // 49: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	36, // 50: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	43, // 51: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	40, // 52: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	42, // 53: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	48, // [48:54] is the sub-list for method output_type
+	42, // [42:48] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4308,6 +4375,7 @@ func file_wire_proto_init() {
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
 		(*Split_Items)(nil),
+		(*Split_Files)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4315,7 +4383,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
