@@ -28,8 +28,10 @@ func WordCount() b4.Job {
 		words := b4.Map(b4.Splits(), func(t *b4.Task, _ struct{}, emit b4.Emit[[]byte, uint64]) error {
 			counter := idle.get()
 			defer idle.put(counter)
-			if err := counter.count(t); err != nil {
-				return err
+			for more := true; more; more = t.NextInput() {
+				if err := counter.count(t); err != nil {
+					return err
+				}
 			}
 			for word, n := range counter.all() {
 				emit(word, n)
@@ -84,7 +86,7 @@ func (w wordCounters) put(counter *wordCounter) {
 	}
 }
 
-// count reads to the end. A word that crosses the end of a block is carried over.
+// count reads a file to the end. A word that crosses the end of a block is carried over.
 func (c *wordCounter) count(t *b4.Task) error {
 	if c.buf == nil {
 		c.buf = make([]byte, wordBlock+loadSlack)

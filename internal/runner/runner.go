@@ -267,6 +267,9 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 		}
 	}
 	s.log.finish()
+	if n := len(s.input.rest); n > 0 && f == nil && !res.Canceled {
+		f = program.Failed(wire.FailureKind_PROGRAM_ERROR, "the program has not read %d of the %d files of the task", n, len(s.input.pack))
+	}
 	if f == nil && !res.Canceled {
 		f = s.finishOutput(ctx, res, out)
 	}
@@ -331,8 +334,10 @@ func (s *Slot) endInput(out *Outcome) error {
 	s.parts.close()
 	s.groups.close()
 	read, err := s.input.finish()
-	if grown := s.input.file.grown(); grown != "" {
-		out.Warning = grown + ": it was read as far as it was"
+	if grown := s.input.grown; len(grown) > 0 {
+		if out.Warning = grown[0] + ": it was read as far as it was"; len(grown) > 1 {
+			out.Warning += fmt.Sprintf("; and %d more files of the task", len(grown)-1)
+		}
 	} else if grown := s.files.stdin.planned.grown(); grown != "" {
 		out.Warning = grown + ": the command could read all of it"
 	}

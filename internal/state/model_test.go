@@ -51,7 +51,7 @@ type modelJob struct {
 	read                    uint64
 	fence                   Lease
 	sizes                   map[modelFile]uint64 // of files that have changed
-	blocker                 JobID             // because of which it was not run
+	blocker                 JobID                // because of which it was not run
 	pinned                  bool
 }
 
