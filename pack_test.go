@@ -22,7 +22,10 @@ func TestPackedSources(t *testing.T) {
 		want    string
 	}{
 		"lines": {func() b4.Output {
-			return b4.Map(b4.Lines(), func(t *b4.Task, line []byte, emit b4.Emit[string, string]) error { in(t, string(line), emit); return nil })
+			return b4.Map(b4.Lines(), func(t *b4.Task, line []byte, emit b4.Emit[string, string]) error {
+				in(t, string(line), emit)
+				return nil
+			})
 		}, []string{"1\n2", "", "3\n"}, "", 0, "input-0\t1\ninput-0\t2\ninput-2\t3\n"},
 		"records": {func() b4.Output {
 			return b4.Map(b4.Records(), func(t *b4.Task, r []byte, emit b4.Emit[string, string]) error { in(t, string(r), emit); return nil })

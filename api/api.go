@@ -23,7 +23,8 @@ type JobRequest struct {
 	Limit   uint64 `json:"limit,omitempty" doc:"At most so many items; 0: all"`
 	Batch   uint64 `json:"batch,omitempty" doc:"Items of a task, which a command gets as the arguments that {} stands for, or else on standard input, one a line; 0: one item, as an argument" maximum:"1000000"`
 
-	Split string `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file. Only text is cut" default:"64MiB"`
+	Split string `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file. Only text is cut. Without it, 64MiB; less if built-in jobs, or commands with a reduce, would have too few tasks for the slots of the cluster, but 1MiB at least"`
+	Pack  string `json:"pack,omitempty" doc:"Small files up to this size together share a task, 256 at most, or none. Without it, those of built-in jobs do if there are many more files than slots, and no option counts, names or paces tasks; those of commands never do"`
 
 	Records string `json:"records,omitempty" doc:"Files are cut between records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), fasta, fastq (four lines a record), csv or jsonl" default:"lines"`
 	Header  *int   `json:"header,omitempty" doc:"The first lines of each file (rows of csv) go to each of its splits. Defaults to 1 for csv, otherwise to 0" minimum:"0" maximum:"10000"`

@@ -120,6 +120,7 @@ func (a *app) completeJob(cmd *cobra.Command) {
 	completeFlag(cmd, "set", a.completeSettings)
 	completeFlag(cmd, "records", offer("lines", "fixed:", "start:", "fasta", "fastq", "csv", "jsonl"))
 	completeFlag(cmd, "split", offer("none"))
+	completeFlag(cmd, "pack", offer("none"))
 	completeFlag(cmd, "after", a.completeJobs(scope{all: liveStatuses()}))
 }
 

@@ -87,13 +87,17 @@ func (a *app) runCommand() *cobra.Command {
 			}
 			req, err := a.request(cmd, &f, args)
 			if err == nil {
-				err = o.results.check(cmd, req.Output)
+				err = o.results.check(cmd, req)
 			}
 			if err != nil {
 				return err
 			}
 			if f.dryRun {
-				return a.dryRun(cmd, req, "", nil)
+				slots := 0
+				if o.cluster == "" {
+					slots = o.workers * server.SlotsOfWorker(o.slots, o.workers)
+				}
+				return a.dryRun(cmd, req, "", nil, slots)
 			}
 			o.results.header = f.header
 			if o.cluster != "" {
@@ -278,7 +282,7 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	if err != nil {
 		return errors.Join(err, dir.release())
 	}
-	if err := o.results.check(cmd, req.Output); err != nil {
+	if err := o.results.check(cmd, req); err != nil {
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {

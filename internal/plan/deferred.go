@@ -48,6 +48,7 @@ func Deferred(ctx context.Context, spec *state.Spec, opt Options) (in state.Inpu
 	if len(command.Argv) > 0 {
 		p.compiled = command.Compile(nil)
 	}
+	p.result.SplitMax, p.result.Pack, p.result.SlotsPerTask, p.result.MaxRunning = spec.SplitMax, spec.Pack, spec.SlotsPerTask, spec.MaxRunning
 	p.records()
 	p.namePattern()
 	if err := p.output(ctx); err != nil {
