@@ -413,7 +413,6 @@ func TestPacks(t *testing.T) {
 		const size = 10
 		b := NewFiles(size)
 		var want [][]Split
-		tasks := uint64(0)
 		for range rapid.IntRange(1, 20).Draw(t, "groups") {
 			if rapid.IntRange(0, 3).Draw(t, "cut") == 0 {
 				v := Version{Size: 25, Modified: 3}
@@ -438,7 +437,7 @@ func TestPacks(t *testing.T) {
 				b.flush()
 			}
 		}
-		tasks = uint64(len(want))
+		tasks := uint64(len(want))
 		in, err := b.Input()
 		if err != nil || in.Tasks != tasks {
 			t.Fatalf("Input() = %d tasks, %v, want %d", in.Tasks, err, tasks)

@@ -230,9 +230,9 @@ func (s *story) command(e *Entry, words []string) {
 		if set["files"] != "" { // sizes; the time of each is 1
 			files := NewFiles(s.number(set["split"]))
 			n := 0
-			for _, sizes := range strings.Split(set["files"], ",") {
+			for sizes := range strings.SplitSeq(set["files"], ",") {
 				var pack []Split
-				for _, size := range strings.Split(sizes, "+") {
+				for size := range strings.SplitSeq(sizes, "+") {
 					pack = append(pack, Split{Path: fmt.Appendf(nil, "file%d", n), Version: Version{Size: s.number(size), Modified: 1}})
 					n++
 				}
