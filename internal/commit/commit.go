@@ -276,7 +276,7 @@ func outputFiles(ctx context.Context, store blob.Store, dir blob.Location, priva
 		base := name.Base()
 		return !folder && layout.IsPublished(base)
 	}
-	for info, err := range store.List(ctx, dir, keep) {
+	for info, err := range store.List(ctx, dir, keep, nil) {
 		switch base := info.Name.Base(); {
 		case err != nil && !isMissing(err):
 			return files, err

@@ -174,7 +174,7 @@ func privateFolders(ctx context.Context, store blob.Store, dir blob.Location) (f
 		}
 		return false
 	}
-	for _, e := range store.List(ctx, dir.Join(layout.Temporary), keep) {
+	for _, e := range store.List(ctx, dir.Join(layout.Temporary), keep, nil) {
 		if e != nil && !isMissing(e) {
 			err = errors.Join(err, e)
 		}
