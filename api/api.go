@@ -323,7 +323,8 @@ type Worker struct {
 	ID       uint64            `json:"id" doc:"0: it waits for an invitation"`
 	Identity string            `json:"identity"`
 	Status   string            `json:"status" enum:"alive,dead,draining,idle"`
-	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: many different tasks failed on it"`
+	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: no attempt is leased to it for a while"`
+	Cause    string            `json:"aside_cause,omitempty" enum:"failing,slow" doc:"Why it is quarantined: many different tasks failed on it, or its attempts take far longer than those of other workers"`
 	Host     string            `json:"host,omitempty"`
 	Address  string            `json:"address,omitempty"`
 	Version  string            `json:"version,omitempty"`

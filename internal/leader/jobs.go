@@ -224,6 +224,7 @@ func (c *Core) endStage(key sched.Key) {
 		c.revoke(func(l *lease) bool { return l.Key == key })
 	}
 	c.sched.EndStage(key)
+	delete(c.runTimes[key.Job], key.Stage)
 }
 
 // endLeases revokes the leases of a job, and grants no more of it.
@@ -232,6 +233,7 @@ func (c *Core) endLeases(id state.JobID) {
 		c.revoke(func(l *lease) bool { return l.Job == id })
 	}
 	c.sched.End(id)
+	delete(c.runTimes, id)
 }
 
 // revoke revokes the leases for which void is true: their workers stop the attempts and remove what they wrote.

@@ -113,6 +113,9 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 		took := wire.Entry(f.GetMicros(), i)
 		micros += took
 		millis := took / 1000
+		if len(list) < comparedMax && job.Stages[stage.Stage].Tasks > othersMin {
+			c.observeRunTime(w, stage, runTime{w.ID, millis, wire.Entry(f.GetInputBytes(), i)})
+		}
 		list = append(list, state.Completion{
 			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
 			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),
@@ -190,7 +193,7 @@ func (c *Core) handleFailed(w *worker, f *wire.Failure) {
 		WaitMS: min(f.GetWaitMs(), uint64(retryDelayMax.Milliseconds())), Cancel: f.GetCancel(),
 	}, c.tail(f.GetTail()))
 	if kind != state.BadInput && kind != state.Preempted && w.quarantine.fail(l.taskKey) {
-		c.quarantine(w)
+		c.quarantineFailing(w)
 	}
 }
 

@@ -20,9 +20,8 @@ func (c *Core) updateClusterStatus() {
 		switch {
 		case w.silent(c.now):
 			c.lose(w)
-		case w.quarantine.expired(c.now):
-			w.quarantine.lift()
-			c.dirty.mark(w)
+		case w.quarantine.expired(c.now), w.quarantine.cause == Slow && c.needed(w):
+			c.lift(w)
 		}
 		c.ping(w.session)
 	}
@@ -142,6 +141,9 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	}
 	if old := c.registry.attach(w, s, c.now); old != nil {
 		c.effects.Close = append(c.effects.Close, Close{Session: old.id, Reason: "the worker has connected again"})
+	}
+	if another && w.quarantine.cause == Slow { // it may have moved to another machine
+		c.lift(w)
 	}
 	w.Slots, w.Memory, w.Labels, w.Resources = int(info.Slots), info.Memory, info.Labels, info.Resources
 	w.Protocol = s.hello.GetProtocol()

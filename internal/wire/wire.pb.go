@@ -3537,25 +3537,26 @@ func (*RefusedRecorded) Descriptor() ([]byte, []int) {
 
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
 type ShadowState struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Term            uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
-	Index           uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position of the state
-	NotReady        string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused; empty: they are not
-	Worker          []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // workers that connected in this term
-	WorkerBusy      []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
-	WorkerQueued    []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
-	WorkerSilentMs  []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
-	WorkerAside     []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
-	Job             []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that have not ended
-	JobLeased       []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
-	JobEligible     []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
-	Leader          []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
-	LeaderMatch     []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
-	LeaderSilentMs  []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
-	WorkerResources []*ResourceUse         `protobuf:"bytes,15,rep,name=worker_resources,json=workerResources,proto3" json:"worker_resources,omitempty"`
-	WorkerSlots     []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Term             uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Index            uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position of the state
+	NotReady         string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused; empty: they are not
+	Worker           []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // workers that connected in this term
+	WorkerBusy       []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
+	WorkerQueued     []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
+	WorkerSilentMs   []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
+	WorkerAside      []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
+	Job              []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that have not ended
+	JobLeased        []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
+	JobEligible      []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
+	Leader           []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
+	LeaderMatch      []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
+	LeaderSilentMs   []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
+	WorkerResources  []*ResourceUse         `protobuf:"bytes,15,rep,name=worker_resources,json=workerResources,proto3" json:"worker_resources,omitempty"`
+	WorkerSlots      []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
+	WorkerAsideCause []uint32               `protobuf:"varint,21,rep,packed,name=worker_aside_cause,json=workerAsideCause,proto3" json:"worker_aside_cause,omitempty"` // 0: not quarantined, or the leader is older; 1: failing, 2: slow
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ShadowState) Reset() {
@@ -3696,6 +3697,13 @@ func (x *ShadowState) GetWorkerResources() []*ResourceUse {
 func (x *ShadowState) GetWorkerSlots() []*WorkerSlots {
 	if x != nil {
 		return x.WorkerSlots
+	}
+	return nil
+}
+
+func (x *ShadowState) GetWorkerAsideCause() []uint32 {
+	if x != nil {
+		return x.WorkerAsideCause
 	}
 	return nil
 }
@@ -4090,7 +4098,7 @@ const file_wire_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x18\n" +
 	"\averdict\x18\x06 \x01(\tR\averdict\"\x11\n" +
-	"\x0fRefusedRecorded\"\xc8\x04\n" +
+	"\x0fRefusedRecorded\"\xf6\x04\n" +
 	"\vShadowState\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1b\n" +
@@ -4110,7 +4118,8 @@ const file_wire_proto_rawDesc = "" +
 	"\fleader_match\x18\r \x03(\x04R\vleaderMatch\x12(\n" +
 	"\x10leader_silent_ms\x18\x0e \x03(\x04R\x0eleaderSilentMs\x12J\n" +
 	"\x10worker_resources\x18\x0f \x03(\v2\x1f.bridgefour.wire.v1.ResourceUseR\x0fworkerResources\x12B\n" +
-	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\"\x85\x01\n" +
+	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\x12,\n" +
+	"\x12worker_aside_cause\x18\x15 \x03(\rR\x10workerAsideCause\"\x85\x01\n" +
 	"\vResourceUse\x12=\n" +
 	"\x04used\x18\x01 \x03(\v2).bridgefour.wire.v1.ResourceUse.UsedEntryR\x04used\x1a7\n" +
 	"\tUsedEntry\x12\x10\n" +
