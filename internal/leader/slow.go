@@ -15,7 +15,11 @@ import (
 // heterogeneous environments"). A machine half as fast as others still helps; one at a tenth holds up each stage that it takes part in.
 const (
 	// SlowFactor is that of the run times.
-	SlowFactor  = 5
+	SlowFactor = 5
+	// revokedFactor is that of an attempt that a second one has beaten. Its run time so far is a lower bound, and seldom five times that of the other one:
+	// that begins after stragglerFactor medians, and takes about one.
+	revokedFactor = stragglerFactor + 1
+
 	slowMin     = time.Second // run time of a slow attempt at least: below, starting it costs too large a part
 	slowTasks   = 8           // attempts that must have been compared
 	slowStages  = 2           // of so many stages
@@ -140,11 +144,10 @@ func (c *Core) observeRunTime(w *worker, key sched.Key, r runTime) {
 // comparedMax bounds the attempts of a report that are compared: those in one report are short.
 const comparedMax = 16
 
-// observeRevoked compares an attempt that is revoked with one of the same task that began later and has ended before it. It may not have been
-// slow so far, and proves nothing then.
+// observeRevoked compares an attempt that is revoked with the one of the same task that has ended before it. If it has not run for long, it proves nothing.
 func (c *Core) observeRevoked(w *worker, l *lease) {
 	out, done := c.machine.Job(l.Job).Stages[l.Stage].Output(l.task)
-	if ran := c.now.UnixMilli() - l.begun; done && out.Worker != 0 && l.begun > 0 && ran >= max(SlowFactor*int64(out.Millis), slowMin.Milliseconds()) {
+	if ran := c.now.UnixMilli() - l.begun; done && out.Worker != 0 && l.begun > 0 && ran >= max(revokedFactor*int64(out.Millis), slowMin.Milliseconds()) {
 		c.observeSpeed(w, l.Key, true)
 	}
 }
