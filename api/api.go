@@ -569,6 +569,7 @@ type Event struct {
 	Worker uint64    `json:"worker,omitempty"`
 	Status string    `json:"status,omitempty" doc:"Of the job or the worker, after the event"`
 	Detail string    `json:"detail,omitempty" doc:"Description"`
+	User   string    `json:"user,omitempty" doc:"Of lock_lost: the holder's"`
 	Audit  *Audit    `json:"audit,omitempty" doc:"Of audited"`
 }
 
@@ -580,6 +581,7 @@ type Audit struct {
 	Address string `json:"address,omitempty" doc:"Where it came from; none: a unix socket"`
 	Action  string `json:"action" doc:"Method and path"`
 	Verdict string `json:"verdict,omitempty" doc:"Why it was refused; none: it was done"`
+	Subject string `json:"subject,omitempty" doc:"What was changed, if the action does not say it, such as which lock was released: its holder, user and fencing number"`
 }
 
 // Position is that of an event in the stream. The zero value is before all events.

@@ -210,7 +210,7 @@ func (o Owned) Events(ctx context.Context, after api.Position, emit func(api.Eve
 		if e.Type == api.EventAudited && who.Permissions&access.Manage == 0 {
 			return nil
 		}
-		if e.Type == api.EventLockLost && who.Permissions&access.Operate == 0 { // it names the holder
+		if e.Type == api.EventLockLost && !who.Owns(e.User) { // it names the holder
 			e.Detail = ""
 		}
 		if e.Job != 0 && e.Type != api.EventJobSubmitted && e.Detail != "" {
