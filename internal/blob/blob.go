@@ -2,11 +2,13 @@ package blob
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
 	"os"
+	"syscall"
 )
 
 // Info describes a file.
@@ -97,6 +99,17 @@ type Writer interface {
 type SpecialError struct {
 	Name Location
 	Mode fs.FileMode
+}
+
+// IsMissing reports whether an error says that nothing has the name.
+func IsMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// IsReplaced reports whether an error says that something other than a file has the name.
+func IsReplaced(err error) bool {
+	_, special := errors.AsType[*SpecialError](err)
+	return special || errors.Is(err, syscall.EISDIR)
 }
 
 func (e *SpecialError) Error() string {

@@ -191,11 +191,15 @@ func (c *Core) startStage(key sched.Key) {
 	c.dirty.markAll()
 }
 
-// dropSegments asks a worker to remove the segments that a stage has read, unless another stage needs them. It is asked once: what is left is removed with the
+// dropSegments asks a worker to remove the segments that a stage has read, unless another stage needs them. Those that the parts were made of are kept until the
+// job is done: if a part is lost before it is published, its task alone runs again. It is asked once: what is left is removed with the
 // folder, when the job is published or forgotten. Files of later leases are not meant: those are made when a segment is needed again.
 func (c *Core) dropSegments(id state.JobID, stage uint32) {
 	job := c.machine.Job(id)
-	if job == nil || job.Stages[stage].Role != state.RoleReduce || job.Needs(job.Stages[stage].From[0]) || job.Status != state.JobActive && job.Status != state.JobDone {
+	if job == nil || job.Stages[stage].Role != state.RoleReduce || job.Needs(job.Stages[stage].From[0]) {
+		return
+	}
+	if parts := int(stage) == job.Spec.PartStage(); job.Status != state.JobDone && (parts || job.Status != state.JobActive) {
 		return
 	}
 	for _, w := range c.registry.inOrder {

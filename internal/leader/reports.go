@@ -61,10 +61,24 @@ func (c *Core) handleLost(w *worker, list []*wire.OutputLost) {
 	}
 	for _, o := range list {
 		key, number := newTaskKey(o.GetJob(), uint64(o.GetStage()), o.GetIndex()), state.Lease(o.GetLease())
-		if c.won(key, number) && reads(leased, c.machine.Job(key.Job), key.Stage) {
-			c.handleCommand(Command{Add: func(e *state.Entry) {
-				e.OutputLost(key.Job, key.Stage, key.task, number, w.ID, wire.FailureMessage(o.GetMessage()))
-			}})
+		if !c.won(key, number) || !reads(leased, c.machine.Job(key.Job), key.Stage) {
+			continue
+		}
+		message := wire.FailureMessage(o.GetMessage())
+		if c.machine.Level() == 0 {
+			c.failReaders(w, key.Key, message)
+			continue
+		}
+		c.handleCommand(Command{Add: func(e *state.Entry) { e.OutputLost(key.Job, key.Stage, key.task, number, w.ID, message) }})
+	}
+}
+
+// failReaders fails the attempts of a worker that read a stage. A log of feature level 0 cannot open a task again that is done, and they would be leased for ever.
+func (c *Core) failReaders(w *worker, stage sched.Key, message string) {
+	job := c.machine.Job(stage.Job)
+	for _, number := range w.leases.standing() {
+		if l := w.leases[number]; l.Job == stage.Job && !l.ended && slices.Contains(job.Stages[l.Stage].From, stage.Stage) {
+			c.fail(w, number, state.Failure{Kind: state.OutputError, Message: message}, nil)
 		}
 	}
 }
