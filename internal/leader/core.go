@@ -126,8 +126,9 @@ type Core struct {
 	forgetting bool                     // a command that forgets the oldest job is on its way through the log
 	tails      wire.TailRate
 	runTimes   map[state.JobID]map[uint32]*runTimes // of stages that have not ended
-	speculated time.Time                            // when stragglers were last looked for
-	due        []state.JobID                        // jobs whose deferred input an earlier leader may have planned
+	exits      exitBook
+	speculated time.Time     // when stragglers were last looked for
+	due        []state.JobID // jobs whose deferred input an earlier leader may have planned
 	result     state.Result
 	effects    Effects
 	now        time.Time // of the step
@@ -152,7 +153,7 @@ func NewCore(cfg CoreConfig) *Core {
 	c := &Core{
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
-		locks: lockBook{byID: map[state.LockID]*lockTerm{}}, runTimes: map[state.JobID]map[uint32]*runTimes{},
+		locks: lockBook{byID: map[state.LockID]*lockTerm{}}, runTimes: map[state.JobID]map[uint32]*runTimes{}, exits: exitBook{},
 		readers: map[state.JobID]*state.InputReader{}, blocks: state.NewBlockCache(blocksBytesMax), changed: map[state.JobID]struct{}{}, now: cfg.Now,
 		inputsKept: inputsKept, openSecret: cfg.OpenSecret, idle: cfg.Idle, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}

@@ -58,10 +58,10 @@ func (c *Core) handleVerdict(v *state.Verdict) {
 	c.pipeline.decided()
 	c.changed[v.Job] = struct{}{}
 	if v.Won {
+		key := taskKey{sched.Key{Job: v.Job, Stage: v.Stage}, v.Task}
 		c.effects.Done++
-	}
-	if v.Won {
-		c.revokeOther(taskKey{sched.Key{Job: v.Job, Stage: v.Stage}, v.Task}, v.Lease)
+		c.exits.done(key)
+		c.revokeOther(key, v.Lease)
 	}
 	w := c.registry.workers[v.Worker]
 	if w == nil {
@@ -166,7 +166,7 @@ func (c *Core) taskFailed(stage sched.Key, e *state.Event) {
 	}
 	_, twice := c.leases.other(taskKey{stage, e.Task}, e.Lease) // which still runs, or has failed too and opens it
 	if !twice && c.leases.current(e.Lease, stage) {             // if its stage has started again since, the task is open already
-		c.sched.Reopen(stage, e.Task, c.now.Add(c.wait(c.machine.Job(e.Job).Spec, e.Fault, e.Count, e.Wait)), avoid)
+		c.sched.Reopen(stage, e.Task, c.now.Add(c.wait(c.machine.Job(e.Job).Spec, e.Fault, e.Count, e.Wait)), avoid, c.exits.apart(taskKey{stage, e.Task}))
 	}
 	c.dirty.markAll()
 }
@@ -238,6 +238,7 @@ func (c *Core) endLeases(id state.JobID) {
 	}
 	c.sched.End(id)
 	delete(c.runTimes, id)
+	delete(c.exits, id)
 }
 
 // revoke revokes the leases for which void is true: their workers stop the attempts and remove what they wrote.
