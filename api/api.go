@@ -324,7 +324,8 @@ type Worker struct {
 	ID       uint64            `json:"id" doc:"0: it waits for an invitation"`
 	Identity string            `json:"identity"`
 	Status   string            `json:"status" enum:"alive,dead,draining,idle"`
-	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: many different tasks failed on it"`
+	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: no attempt is leased to it for a while"`
+	Cause    string            `json:"aside_cause,omitempty" enum:"failing,slow" doc:"Why it is quarantined: many different tasks failed on it, or its attempts take far longer than those of other workers"`
 	Host     string            `json:"host,omitempty"`
 	Address  string            `json:"address,omitempty"`
 	Version  string            `json:"version,omitempty"`
@@ -569,6 +570,7 @@ type Event struct {
 	Worker uint64    `json:"worker,omitempty"`
 	Status string    `json:"status,omitempty" doc:"Of the job or the worker, after the event"`
 	Detail string    `json:"detail,omitempty" doc:"Description"`
+	User   string    `json:"user,omitempty" doc:"Of lock_lost: the holder's"`
 	Audit  *Audit    `json:"audit,omitempty" doc:"Of audited"`
 }
 
@@ -580,6 +582,7 @@ type Audit struct {
 	Address string `json:"address,omitempty" doc:"Where it came from; none: a unix socket"`
 	Action  string `json:"action" doc:"Method and path"`
 	Verdict string `json:"verdict,omitempty" doc:"Why it was refused; none: it was done"`
+	Subject string `json:"subject,omitempty" doc:"What was changed, if the action does not say it, such as which lock was released: its holder, user and fencing number"`
 }
 
 // Position is that of an event in the stream. The zero value is before all events.

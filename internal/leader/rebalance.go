@@ -57,7 +57,7 @@ func (c *Core) rebalance() {
 		c.dirty.workers = slices.DeleteFunc(c.dirty.workers, func(w *worker) bool {
 			ok := w.assignable()
 			if ok {
-				w.Alone = alone
+				w.Alone, w.Apart = alone, c.runsApart(w)
 				var g sched.Grant
 				if g, ok = c.sched.Next(c.now, &w.Worker); ok {
 					c.grant(w, &g)

@@ -143,6 +143,7 @@ func (c *Core) revokeOther(key taskKey, number state.Lease) {
 	}
 	if w := c.registry.workers[other.worker]; w != nil {
 		if l := w.leases[other.number]; l != nil && !l.ended {
+			c.observeRevoked(w, l)
 			c.leases.drop(w.leases, other.number)
 			c.release(w, l)
 			c.outbox.stale(w, other.number)

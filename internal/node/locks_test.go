@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -252,4 +253,33 @@ func TestReaderOfOutput(t *testing.T) {
 		job, _ := r.node.Job(reader.ID)
 		return job.Status == api.JobDone && !job.Locking && job.InputBytes == 2
 	})
+}
+
+// TestLockLostEvent: who lost a lock is told to its user and to operators, and to others only that one was lost.
+func TestLockLostEvent(t *testing.T) {
+	r := newRig(t)
+	lost := lockOf("h1", 0, "a")
+	lost.TTLMillis = uint64(api.LockTTLMin.Milliseconds())
+	if _, err := r.node.Lock(user(t.Context(), "ann"), lost); err != nil {
+		t.Fatal(err)
+	}
+	operator := access.WithPrincipal(t.Context(), access.Principal{Name: "eve", Permissions: access.Read | access.Operate})
+	for who, test := range map[string]struct {
+		ctx  context.Context
+		sees bool
+	}{"its user": {user(t.Context(), "ann"), true}, "another": {user(t.Context(), "bob"), false}, "an operator": {operator, true}} {
+		enough := errors.New("enough")
+		err := Owned{r.node}.Events(test.ctx, api.Position{}, func(e api.Event) error {
+			if e.Type != api.EventLockLost {
+				return nil
+			}
+			if e.User != "ann" || strings.Contains(e.Detail, `"h1"`) != test.sees || (e.Detail != "") != test.sees {
+				t.Errorf("%s sees the event %+v", who, e)
+			}
+			return enough
+		})
+		if !errors.Is(err, enough) {
+			t.Error(err)
+		}
+	}
 }

@@ -35,13 +35,7 @@ func (p *planner) input(ctx context.Context) error {
 	case (p.req.Shuffle || p.req.Limit > 0 || p.req.Batch > 0) && p.columns() == nil:
 		p.fail("inputs", "shuffle, limit and batch are those of a list: give lines, a range or each")
 	case len(p.req.Inputs) > 0:
-		if later, err := p.writtenBefore(ctx); err != nil {
-			return err
-		} else if later {
-			p.result.Input, p.result.Deferred = state.Input{Kind: state.InputNone, Tasks: 1}, &state.Deferred{Split: split}
-			return nil
-		}
-		return p.files(ctx, split)
+		return p.inputs(ctx, split)
 	case p.columns() != nil:
 		return p.list()
 	case p.needsInput:
@@ -283,12 +277,14 @@ func isHidden(base string) bool {
 	return strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_")
 }
 
+// keepListed is the filter of the listing of a folder.
+func keepListed(name blob.Location, _ bool) bool { return !isHidden(name.Base()) }
+
 // folder adds the files of a folder.
 func (l *fileList) folder(ctx context.Context, field string, store blob.Store, dir blob.Location) error {
 	before := len(l.p.errs)
 	l.p.outputApart(field, dir, store.Resolve(ctx, dir))
-	keep := func(name blob.Location, _ bool) bool { return !isHidden(name.Base()) }
-	n, err := l.list(ctx, field, store, dir, keep)
+	n, err := l.list(ctx, field, store, dir, keepListed)
 	if err == nil && n == 0 && len(l.p.errs) == before {
 		l.p.fail(field, `input %q is a folder without files (names that begin with "." or "_" are skipped)`, dir)
 	}
@@ -297,7 +293,7 @@ func (l *fileList) folder(ctx context.Context, field string, store blob.Store, d
 
 // list adds the files of a listing and counts them.
 func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir blob.Location, keep blob.Keep) (n int, err error) {
-	for info, err := range store.List(ctx, dir, keep) {
+	for info, err := range store.List(ctx, dir, keep, func(target blob.Location) { l.p.link(field, target) }) {
 		if ctx.Err() != nil {
 			return n, context.Cause(ctx)
 		}

@@ -192,10 +192,11 @@ type planner struct {
 	kind       *record.Kind
 	needsInput bool
 	divisible  bool
-	checker    stage.InputChecker // nil: any input will do
-	realOutput blob.Location      // Output without links; empty if there is none
-	reads      []state.LockName   // where the inputs are: see data
-	outputHere bool               // the output folder exists
+	checker    stage.InputChecker         // nil: any input will do
+	realOutput blob.Location              // Output without links; empty if there is none
+	bases      []blob.Location            // where the inputs are: see places
+	linked     map[blob.Location]struct{} // where links below them lead
+	outputHere bool                       // the output folder exists
 }
 
 // Limits of the errors of a request: their answer must stay small, whatever the request is.

@@ -299,6 +299,9 @@ func (s *simWorker) next(slot int) {
 	s.w.oracle.slotUsed(s, slot)
 	s.w.oracle.roomUsed(s)
 	fate := s.w.fate(r.attempt, r.chunk.AttemptNumber(i))
+	if s.number == 0 {
+		fate.takes *= time.Duration(max(1, s.w.cfg.Slow))
+	}
 	if fate.failure = s.open(r, fate.failure); fate.failure != nil {
 		fate.takes = min(fate.takes, time.Millisecond)
 	}

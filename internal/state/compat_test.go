@@ -416,7 +416,9 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		})
 		entry(func(e *Entry) {
 			e.RaiseFence(1000)
+			e.By = &Audit{User: "eve", Role: "operator", Token: "t1", Address: "10.0.0.9:1", Action: "DELETE /v1/locks/c?holder=h1"}
 			e.Lock("lock-2", LockOp{Release: true, User: "ann", Holder: "h1", Names: []LockName{{Name: "c"}}})
+			e.By = nil
 			e.Lock("lock-3", LockOp{User: "eve", Holder: "h4", Names: []LockName{{Name: "a"}}, TTLMS: 1000})
 			e.Lock("lock-4", LockOp{User: "eve", Holder: "h5", Names: []LockName{{Name: "a/x", Shared: true}}, TTLMS: 1000})
 			e.Withdraw("withdraw-1", 26)

@@ -145,7 +145,7 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	case cmdUnstage:
 		m.takeStaged(c.uid)
 	case cmdLock:
-		answer.Locks = m.lock(c, out)
+		answer.Locks, answer.Message = m.lock(c, out)
 	case cmdExpire:
 		m.expire(c, out)
 	case cmdRaiseFence:

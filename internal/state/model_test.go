@@ -34,9 +34,11 @@ type model struct {
 	quotas      map[string]Quota
 	retentions  map[string]Retention
 
-	facts   []string // all of them
-	answers []string // what the requests of the last entry were told
-	wins    []bool   // the verdicts of the last entry
+	facts []string // all of them
+
+	released []string // the locks that the last command has released
+	answers  []string // what the requests of the last entry were told
+	wins     []bool   // the verdicts of the last entry
 }
 
 type modelJob struct {
@@ -987,10 +989,10 @@ func (m *model) audit(by *Audit) {
 		return
 	}
 	verdict := "done"
-	if strings.HasSuffix(m.answers[len(m.answers)-1], " refused") {
+	if last := m.answers[len(m.answers)-1]; strings.HasSuffix(last, " refused") && !strings.Contains(last, " locks ") {
 		verdict = "refused"
 	}
-	m.facts = append(m.facts, fmt.Sprintf("at %d: %s %s", m.time, auditText(by), verdict))
+	m.facts = append(m.facts, fmt.Sprintf("at %d: %s %s %q", m.time, auditText(by), verdict, strings.Join(m.released, "; ")))
 }
 
 func auditText(a *Audit) string {
@@ -1291,11 +1293,11 @@ func dumpFacts(facts []Fact) (lines []string) {
 			if f.Audit.Verdict != "" {
 				verdict = "refused"
 			}
-			lines = append(lines, fmt.Sprintf("at %d: %s %s", f.Time, auditText(f.Audit), verdict))
+			lines = append(lines, fmt.Sprintf("at %d: %s %s %q", f.Time, auditText(f.Audit), verdict, f.Audit.Subject))
 			continue
 		}
 		if f.Kind == LockGone {
-			lines = append(lines, fmt.Sprintf("at %d: lost, %q", f.Time, f.Detail))
+			lines = append(lines, fmt.Sprintf("at %d: lost by user %q, %q", f.Time, f.User, f.Detail))
 			continue
 		}
 		about, status := fmt.Sprintf("job %d", f.Job), f.JobStatus.String()

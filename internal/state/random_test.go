@@ -563,8 +563,11 @@ func (w *world) lock(t *rapid.T) {
 				Names: lockNamesGen.Draw(t, "names"), Max: rapid.Uint32Range(0, 3).Draw(t, "max"), TTLMS: 30_000, NoWait: rapid.Bool().Draw(t, "no wait"),
 			})
 		}
+		end := w.by(t)
 		w.entry.Lock(key, ops...)
 		w.expect = append(w.expect, func() { w.model.lock(key, ops) })
+		end()
+		w.expect = append(w.expect, func() { w.model.released = nil })
 	}
 }
 

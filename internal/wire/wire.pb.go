@@ -253,6 +253,59 @@ func (CommitAction) EnumDescriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{3}
 }
 
+// Maker is the machine that made an output.
+type Maker int32
+
+const (
+	Maker_MAKER_UNKNOWN   Maker = 0
+	Maker_MAKER_HERE      Maker = 1
+	Maker_MAKER_ELSEWHERE Maker = 2
+	Maker_MAKER_LEFT      Maker = 3 // its worker is none of the cluster any more
+)
+
+// Enum value maps for Maker.
+var (
+	Maker_name = map[int32]string{
+		0: "MAKER_UNKNOWN",
+		1: "MAKER_HERE",
+		2: "MAKER_ELSEWHERE",
+		3: "MAKER_LEFT",
+	}
+	Maker_value = map[string]int32{
+		"MAKER_UNKNOWN":   0,
+		"MAKER_HERE":      1,
+		"MAKER_ELSEWHERE": 2,
+		"MAKER_LEFT":      3,
+	}
+)
+
+func (x Maker) Enum() *Maker {
+	p := new(Maker)
+	*p = x
+	return p
+}
+
+func (x Maker) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Maker) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[4].Descriptor()
+}
+
+func (Maker) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[4]
+}
+
+func (x Maker) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Maker.Descriptor instead.
+func (Maker) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
 type FromWorker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -3054,6 +3107,7 @@ type PartsRequest struct {
 	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
 	Names         bool                   `protobuf:"varint,3,opt,name=names,proto3" json:"names,omitempty"`   // also the names of the parts, if the job gives them names
 	Inputs        bool                   `protobuf:"varint,4,opt,name=inputs,proto3" json:"inputs,omitempty"` // also what the tasks read
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`      // of the worker
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3116,6 +3170,13 @@ func (x *PartsRequest) GetInputs() bool {
 	return false
 }
 
+func (x *PartsRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 // PartsPage holds columns; entry i is task index[i] of the stage. Only done tasks are listed.
 type PartsPage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3130,6 +3191,7 @@ type PartsPage struct {
 	Input         []string               `protobuf:"bytes,9,rep,name=input,proto3" json:"input,omitempty"`                                         // what the task reads: a file, or items, at most 1 KiB of them
 	InputOffset   []uint64               `protobuf:"varint,10,rep,packed,name=input_offset,json=inputOffset,proto3" json:"input_offset,omitempty"` // in the file
 	InputLength   []uint64               `protobuf:"varint,11,rep,packed,name=input_length,json=inputLength,proto3" json:"input_length,omitempty"`
+	Maker         []Maker                `protobuf:"varint,12,rep,packed,name=maker,proto3,enum=bridgefour.wire.v1.Maker" json:"maker,omitempty"` // where the winner ran, as seen from PartsRequest.host
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3237,6 +3299,13 @@ func (x *PartsPage) GetInputOffset() []uint64 {
 func (x *PartsPage) GetInputLength() []uint64 {
 	if x != nil {
 		return x.InputLength
+	}
+	return nil
+}
+
+func (x *PartsPage) GetMaker() []Maker {
+	if x != nil {
+		return x.Maker
 	}
 	return nil
 }
@@ -3598,25 +3667,26 @@ func (*RefusedRecorded) Descriptor() ([]byte, []int) {
 
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
 type ShadowState struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Term            uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
-	Index           uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position of the state
-	NotReady        string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused; empty: they are not
-	Worker          []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // workers that connected in this term
-	WorkerBusy      []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
-	WorkerQueued    []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
-	WorkerSilentMs  []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
-	WorkerAside     []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
-	Job             []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that have not ended
-	JobLeased       []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
-	JobEligible     []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
-	Leader          []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
-	LeaderMatch     []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
-	LeaderSilentMs  []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
-	WorkerResources []*ResourceUse         `protobuf:"bytes,15,rep,name=worker_resources,json=workerResources,proto3" json:"worker_resources,omitempty"`
-	WorkerSlots     []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Term             uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Index            uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position of the state
+	NotReady         string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused; empty: they are not
+	Worker           []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // workers that connected in this term
+	WorkerBusy       []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
+	WorkerQueued     []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
+	WorkerSilentMs   []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
+	WorkerAside      []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
+	Job              []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that have not ended
+	JobLeased        []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
+	JobEligible      []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
+	Leader           []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
+	LeaderMatch      []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
+	LeaderSilentMs   []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
+	WorkerResources  []*ResourceUse         `protobuf:"bytes,15,rep,name=worker_resources,json=workerResources,proto3" json:"worker_resources,omitempty"`
+	WorkerSlots      []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
+	WorkerAsideCause []uint32               `protobuf:"varint,21,rep,packed,name=worker_aside_cause,json=workerAsideCause,proto3" json:"worker_aside_cause,omitempty"` // 0: not quarantined, or the leader is older; 1: failing, 2: slow
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ShadowState) Reset() {
@@ -3757,6 +3827,13 @@ func (x *ShadowState) GetWorkerResources() []*ResourceUse {
 func (x *ShadowState) GetWorkerSlots() []*WorkerSlots {
 	if x != nil {
 		return x.WorkerSlots
+	}
+	return nil
+}
+
+func (x *ShadowState) GetWorkerAsideCause() []uint32 {
+	if x != nil {
+		return x.WorkerAsideCause
 	}
 	return nil
 }
@@ -4112,12 +4189,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\fR\x04text\x12\x17\n" +
 	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\"\r\n" +
-	"\vSendLogDone\"d\n" +
+	"\vSendLogDone\"x\n" +
 	"\fPartsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05names\x18\x03 \x01(\bR\x05names\x12\x16\n" +
-	"\x06inputs\x18\x04 \x01(\bR\x06inputs\"\x9b\x02\n" +
+	"\x06inputs\x18\x04 \x01(\bR\x06inputs\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\"\xcc\x02\n" +
 	"\tPartsPage\x12\x14\n" +
 	"\x05index\x18\x01 \x03(\x04R\x05index\x12\x14\n" +
 	"\x05lease\x18\x02 \x03(\x04R\x05lease\x12\x12\n" +
@@ -4130,7 +4208,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x05input\x18\t \x03(\tR\x05input\x12!\n" +
 	"\finput_offset\x18\n" +
 	" \x03(\x04R\vinputOffset\x12!\n" +
-	"\finput_length\x18\v \x03(\x04R\vinputLength\"V\n" +
+	"\finput_length\x18\v \x03(\x04R\vinputLength\x12/\n" +
+	"\x05maker\x18\f \x03(\x0e2\x19.bridgefour.wire.v1.MakerR\x05maker\"V\n" +
 	"\x05Drain\x12!\n" +
 	"\fstop_running\x18\x01 \x01(\bR\vstopRunning\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
@@ -4154,7 +4233,7 @@ const file_wire_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x18\n" +
 	"\averdict\x18\x06 \x01(\tR\averdict\"\x11\n" +
-	"\x0fRefusedRecorded\"\xc8\x04\n" +
+	"\x0fRefusedRecorded\"\xf6\x04\n" +
 	"\vShadowState\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1b\n" +
@@ -4174,7 +4253,8 @@ const file_wire_proto_rawDesc = "" +
 	"\fleader_match\x18\r \x03(\x04R\vleaderMatch\x12(\n" +
 	"\x10leader_silent_ms\x18\x0e \x03(\x04R\x0eleaderSilentMs\x12J\n" +
 	"\x10worker_resources\x18\x0f \x03(\v2\x1f.bridgefour.wire.v1.ResourceUseR\x0fworkerResources\x12B\n" +
-	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\"\x85\x01\n" +
+	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\x12,\n" +
+	"\x12worker_aside_cause\x18\x15 \x03(\rR\x10workerAsideCause\"\x85\x01\n" +
 	"\vResourceUse\x12=\n" +
 	"\x04used\x18\x01 \x03(\v2).bridgefour.wire.v1.ResourceUse.UsedEntryR\x04used\x1a7\n" +
 	"\tUsedEntry\x12\x10\n" +
@@ -4209,7 +4289,14 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\x06COMMIT\x10\x01\x12\x12\n" +
 	"\x0eCOMMIT_PARTIAL\x10\x02\x12\t\n" +
-	"\x05ABORT\x10\x032\xe9\x03\n" +
+	"\x05ABORT\x10\x03*O\n" +
+	"\x05Maker\x12\x11\n" +
+	"\rMAKER_UNKNOWN\x10\x00\x12\x0e\n" +
+	"\n" +
+	"MAKER_HERE\x10\x01\x12\x13\n" +
+	"\x0fMAKER_ELSEWHERE\x10\x02\x12\x0e\n" +
+	"\n" +
+	"MAKER_LEFT\x10\x032\xe9\x03\n" +
 	"\x06Leader\x12K\n" +
 	"\aSession\x12\x1e.bridgefour.wire.v1.FromWorker\x1a\x1c.bridgefour.wire.v1.ToWorker(\x010\x01\x12L\n" +
 	"\aSendLog\x12\x1e.bridgefour.wire.v1.LogRecords\x1a\x1f.bridgefour.wire.v1.SendLogDone(\x01\x12J\n" +
@@ -4230,122 +4317,124 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_wire_proto_goTypes = []any{
 	(SlotStatus)(0),         // 0: bridgefour.wire.v1.SlotStatus
 	(FailureKind)(0),        // 1: bridgefour.wire.v1.FailureKind
 	(StageRole)(0),          // 2: bridgefour.wire.v1.StageRole
 	(CommitAction)(0),       // 3: bridgefour.wire.v1.CommitAction
-	(*FromWorker)(nil),      // 4: bridgefour.wire.v1.FromWorker
-	(*ToWorker)(nil),        // 5: bridgefour.wire.v1.ToWorker
-	(*Hello)(nil),           // 6: bridgefour.wire.v1.Hello
-	(*Elsewhere)(nil),       // 7: bridgefour.wire.v1.Elsewhere
-	(*Leaders)(nil),         // 8: bridgefour.wire.v1.Leaders
-	(*Ping)(nil),            // 9: bridgefour.wire.v1.Ping
-	(*Held)(nil),            // 10: bridgefour.wire.v1.Held
-	(*Welcome)(nil),         // 11: bridgefour.wire.v1.Welcome
-	(*Report)(nil),          // 12: bridgefour.wire.v1.Report
-	(*OutputLost)(nil),      // 13: bridgefour.wire.v1.OutputLost
-	(*Finished)(nil),        // 14: bridgefour.wire.v1.Finished
-	(*Warning)(nil),         // 15: bridgefour.wire.v1.Warning
-	(*Failure)(nil),         // 16: bridgefour.wire.v1.Failure
-	(*Tail)(nil),            // 17: bridgefour.wire.v1.Tail
-	(*Goodbye)(nil),         // 18: bridgefour.wire.v1.Goodbye
-	(*Work)(nil),            // 19: bridgefour.wire.v1.Work
-	(*StageFiles)(nil),      // 20: bridgefour.wire.v1.StageFiles
-	(*Job)(nil),             // 21: bridgefour.wire.v1.Job
-	(*Secret)(nil),          // 22: bridgefour.wire.v1.Secret
-	(*Stage)(nil),           // 23: bridgefour.wire.v1.Stage
-	(*Program)(nil),         // 24: bridgefour.wire.v1.Program
-	(*Command)(nil),         // 25: bridgefour.wire.v1.Command
-	(*Leases)(nil),          // 26: bridgefour.wire.v1.Leases
-	(*Split)(nil),           // 27: bridgefour.wire.v1.Split
-	(*Files)(nil),           // 28: bridgefour.wire.v1.Files
-	(*Items)(nil),           // 29: bridgefour.wire.v1.Items
-	(*FileSplit)(nil),       // 30: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),      // 31: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),      // 32: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),       // 33: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),     // 34: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),    // 35: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),       // 36: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),           // 37: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil),   // 38: bridgefour.wire.v1.ShadowRequest
-	(*TokenRequest)(nil),    // 39: bridgefour.wire.v1.TokenRequest
-	(*TokenHolder)(nil),     // 40: bridgefour.wire.v1.TokenHolder
-	(*RefusedRequest)(nil),  // 41: bridgefour.wire.v1.RefusedRequest
-	(*RefusedRecorded)(nil), // 42: bridgefour.wire.v1.RefusedRecorded
-	(*ShadowState)(nil),     // 43: bridgefour.wire.v1.ShadowState
-	(*ResourceUse)(nil),     // 44: bridgefour.wire.v1.ResourceUse
-	(*WorkerSlots)(nil),     // 45: bridgefour.wire.v1.WorkerSlots
-	nil,                     // 46: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                     // 47: bridgefour.wire.v1.Hello.ResourcesEntry
-	nil,                     // 48: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                     // 49: bridgefour.wire.v1.Job.EnvEntry
-	nil,                     // 50: bridgefour.wire.v1.Job.ResourcesEntry
-	nil,                     // 51: bridgefour.wire.v1.ResourceUse.UsedEntry
+	(Maker)(0),              // 4: bridgefour.wire.v1.Maker
+	(*FromWorker)(nil),      // 5: bridgefour.wire.v1.FromWorker
+	(*ToWorker)(nil),        // 6: bridgefour.wire.v1.ToWorker
+	(*Hello)(nil),           // 7: bridgefour.wire.v1.Hello
+	(*Elsewhere)(nil),       // 8: bridgefour.wire.v1.Elsewhere
+	(*Leaders)(nil),         // 9: bridgefour.wire.v1.Leaders
+	(*Ping)(nil),            // 10: bridgefour.wire.v1.Ping
+	(*Held)(nil),            // 11: bridgefour.wire.v1.Held
+	(*Welcome)(nil),         // 12: bridgefour.wire.v1.Welcome
+	(*Report)(nil),          // 13: bridgefour.wire.v1.Report
+	(*OutputLost)(nil),      // 14: bridgefour.wire.v1.OutputLost
+	(*Finished)(nil),        // 15: bridgefour.wire.v1.Finished
+	(*Warning)(nil),         // 16: bridgefour.wire.v1.Warning
+	(*Failure)(nil),         // 17: bridgefour.wire.v1.Failure
+	(*Tail)(nil),            // 18: bridgefour.wire.v1.Tail
+	(*Goodbye)(nil),         // 19: bridgefour.wire.v1.Goodbye
+	(*Work)(nil),            // 20: bridgefour.wire.v1.Work
+	(*StageFiles)(nil),      // 21: bridgefour.wire.v1.StageFiles
+	(*Job)(nil),             // 22: bridgefour.wire.v1.Job
+	(*Secret)(nil),          // 23: bridgefour.wire.v1.Secret
+	(*Stage)(nil),           // 24: bridgefour.wire.v1.Stage
+	(*Program)(nil),         // 25: bridgefour.wire.v1.Program
+	(*Command)(nil),         // 26: bridgefour.wire.v1.Command
+	(*Leases)(nil),          // 27: bridgefour.wire.v1.Leases
+	(*Split)(nil),           // 28: bridgefour.wire.v1.Split
+	(*Files)(nil),           // 29: bridgefour.wire.v1.Files
+	(*Items)(nil),           // 30: bridgefour.wire.v1.Items
+	(*FileSplit)(nil),       // 31: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),      // 32: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),      // 33: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),       // 34: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),     // 35: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),    // 36: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),       // 37: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),           // 38: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil),   // 39: bridgefour.wire.v1.ShadowRequest
+	(*TokenRequest)(nil),    // 40: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),     // 41: bridgefour.wire.v1.TokenHolder
+	(*RefusedRequest)(nil),  // 42: bridgefour.wire.v1.RefusedRequest
+	(*RefusedRecorded)(nil), // 43: bridgefour.wire.v1.RefusedRecorded
+	(*ShadowState)(nil),     // 44: bridgefour.wire.v1.ShadowState
+	(*ResourceUse)(nil),     // 45: bridgefour.wire.v1.ResourceUse
+	(*WorkerSlots)(nil),     // 46: bridgefour.wire.v1.WorkerSlots
+	nil,                     // 47: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                     // 48: bridgefour.wire.v1.Hello.ResourcesEntry
+	nil,                     // 49: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                     // 50: bridgefour.wire.v1.Job.EnvEntry
+	nil,                     // 51: bridgefour.wire.v1.Job.ResourcesEntry
+	nil,                     // 52: bridgefour.wire.v1.ResourceUse.UsedEntry
 }
 var file_wire_proto_depIdxs = []int32{
-	6,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
-	12, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
-	18, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
-	11, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
-	19, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	31, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	37, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
-	7,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
-	8,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
-	9,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	46, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
-	10, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	47, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
-	14, // 13: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
-	16, // 14: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
-	13, // 15: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
+	7,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
+	13, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
+	19, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
+	12, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
+	20, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
+	32, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	38, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	8,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
+	9,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
+	10, // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
+	47, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	11, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
+	48, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
+	15, // 13: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
+	17, // 14: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
+	14, // 15: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
 	0,  // 16: bridgefour.wire.v1.Report.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	15, // 17: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
+	16, // 17: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
 	1,  // 18: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	17, // 19: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
-	21, // 20: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	26, // 21: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	20, // 22: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
-	24, // 23: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	48, // 24: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	23, // 25: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	49, // 26: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
-	22, // 27: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
-	50, // 28: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
+	18, // 19: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
+	22, // 20: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	27, // 21: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	21, // 22: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
+	25, // 23: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	49, // 24: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	24, // 25: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	50, // 26: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	23, // 27: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
+	51, // 28: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
 	2,  // 29: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	25, // 30: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	27, // 31: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	26, // 30: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	28, // 31: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
 	3,  // 32: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	30, // 33: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	29, // 34: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
-	28, // 35: bridgefour.wire.v1.Split.files:type_name -> bridgefour.wire.v1.Files
-	30, // 36: bridgefour.wire.v1.Files.list:type_name -> bridgefour.wire.v1.FileSplit
-	33, // 37: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	44, // 38: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
-	45, // 39: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
-	51, // 40: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
-	0,  // 41: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	4,  // 42: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	32, // 43: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	35, // 44: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	38, // 45: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	39, // 46: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	41, // 47: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
-	5,  // 48: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	34, // 49: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	36, // 50: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	43, // 51: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	40, // 52: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	42, // 53: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
-	48, // [48:54] is the sub-list for method output_type
-	42, // [42:48] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	31, // 33: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	30, // 34: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
+	29, // 35: bridgefour.wire.v1.Split.files:type_name -> bridgefour.wire.v1.Files
+	31, // 36: bridgefour.wire.v1.Files.list:type_name -> bridgefour.wire.v1.FileSplit
+	34, // 37: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	4,  // 38: bridgefour.wire.v1.PartsPage.maker:type_name -> bridgefour.wire.v1.Maker
+	45, // 39: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
+	46, // 40: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
+	52, // 41: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
+	0,  // 42: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	5,  // 43: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	33, // 44: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	36, // 45: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	39, // 46: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	40, // 47: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	42, // 48: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	6,  // 49: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	35, // 50: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	37, // 51: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	44, // 52: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	41, // 53: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	43, // 54: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	49, // [49:55] is the sub-list for method output_type
+	43, // [43:49] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4382,7 +4471,7 @@ func file_wire_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
