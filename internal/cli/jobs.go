@@ -756,7 +756,7 @@ func (a *app) explainCommand() *cobra.Command {
 					fmt.Fprintf(&text, "  because  %s\n", strings.ReplaceAll(printableLines(reason), "\n", "\n           "))
 				}
 				for _, advice := range e.Advice {
-					fmt.Fprintf(&text, "  try      %s\n", printableLines(advice))
+					fmt.Fprintf(&text, "  try      %s\n", strings.ReplaceAll(printableLines(advice), "bridgefour ", a.program+" "))
 				}
 				_, err = io.WriteString(a.stdout, text.String())
 				return err

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -115,7 +116,7 @@ func (a *app) runCommand() *cobra.Command {
 			}
 			stdout, _ := placeOf(a.stdout)
 			dir, err := newRunDir(cmd.Context(), runs, runInfo{
-				Created: time.Now(), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
+				Created: time.Now(), Owner: a.owner(req), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
 			}, req, server.Builtins(a.jobs), a.stdin)
 			if err != nil {
 				return err
@@ -277,6 +278,9 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	}
 	req, err := dir.request()
 	if err == nil {
+		err = a.checkOwner(dir, req)
+	}
+	if err == nil {
 		err = a.checkFits(cmd, o, req)
 	}
 	if err != nil {
@@ -296,6 +300,15 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 		a.stderr.Printf("resuming run %s: %s%s", dir.info.ID, printable(dir.info.Program), what)
 	}
 	return a.runIn(cmd.Context(), o, dir, req)
+}
+
+// checkOwner refuses to continue a run whose job this program does not have. One of the same name may be another one.
+func (a *app) checkOwner(dir *runDir, req *api.JobRequest) error {
+	name := req.Program.Builtin
+	if name == "" || a.own == (dir.info.Owner != "") && slices.Contains(a.builtinNames(), name) {
+		return nil
+	}
+	return &exitError{code: exitUsage, err: fmt.Errorf("run %s is of the job %s of another program; continue it by: %s run --resume %[1]s", dir.info.ID, name, dir.info.continues())}
 }
 
 // runGrace is the drain grace at the end of a run: running attempts are no longer needed, or are run again by --resume. Unlike
