@@ -283,3 +283,32 @@ func TestLockLostEvent(t *testing.T) {
 		}
 	}
 }
+
+// TestRenewalOfADeposedLeader: a renewal does not count if another leader may have measured the time of the lock from before.
+func TestRenewalOfADeposedLeader(t *testing.T) {
+	r := newRig(t)
+	ann := user(t.Context(), "ann")
+	grant, err := r.node.Lock(ann, lockOf("h1", 0, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewal := lockOf("h1", 0, "a")
+	renewal.Fence = grant.Fence
+	r.log.setSilent(true)
+	renewed := make(chan error)
+	go func() {
+		_, err := r.node.Lock(ann, renewal)
+		renewed <- err
+	}()
+	r.until("the renewal asks for a majority", func() bool {
+		r.log.mu.Lock()
+		defer r.log.mu.Unlock()
+		return r.log.reading > 0
+	})
+	r.log.elect()
+	r.log.setSilent(false)
+	problemOf(t, <-renewed, http.StatusServiceUnavailable, "send the request again")
+	if got, err := r.node.Lock(ann, renewal); err != nil || got.Fence != grant.Fence {
+		t.Errorf("Lock() again = %+v, %v, want fence %d", got, err, grant.Fence)
+	}
+}
