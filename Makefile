@@ -63,9 +63,10 @@ SEED ?= 1
 sim:
 	go test -count 1 -timeout 0 -run '^TestSeeds$$' -v ./internal/sim -sim.seed $(SEED)
 
-# Plays random seeds for a time; a failure prints its seed and the faults that it needs: make soak FOR=10m
+# Plays a hundred random seeds with real processes, and then those of the simulator for a time; a failure prints its seed and the faults that it needs: make soak FOR=10m
 FOR ?= 10m
 soak:
+	go test -count 1 -timeout 0 -parallel 4 -run '^TestStagesKilled$$' ./internal/e2e -stages.seeds 100
 	go test -count 1 -timeout 0 -run '^TestSoak$$' -v ./internal/sim -sim.soak $(FOR)
 
 # Kills workers and leaders while a job runs, and compares its result with an independent count: make chaos SEED=7. With CHAOS=--compose in containers.

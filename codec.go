@@ -1,6 +1,7 @@
 package bridgefour
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,16 +19,21 @@ import (
 // text with its length before it. If end is true, nothing follows, and a text needs neither end nor length.
 type codec struct {
 	key     func(to []byte, p unsafe.Pointer, end bool) []byte
-	unkey   func(from []byte, p unsafe.Pointer, end bool) (rest []byte, err error)
+	unkey   decoder
 	value   func(to []byte, p unsafe.Pointer, end bool) []byte
-	unvalue func(from []byte, p unsafe.Pointer, end bool) (rest []byte, err error)
+	unvalue decoder
 	// text is the value in a line of a part.
 	text func(to []byte, p unsafe.Pointer) []byte
+	// untext reads that. If end is true, it is the last in its line, and a text may contain tabs.
+	untext decoder
 	// own replaces what the value borrows, which is only valid until the next record, by copies. Nil: it borrows nothing.
 	own func(p unsafe.Pointer)
 	// empty says that the type has one value, such as struct{}.
 	empty bool
 }
+
+// decoder reads a value from the beginning of what is encoded, and returns the rest.
+type decoder func(from []byte, p unsafe.Pointer, end bool) (rest []byte, err error)
 
 var errCut = errors.New("an encoded value is cut: was it written by another version of this job?")
 
@@ -63,6 +69,22 @@ func codecOfType(t reflect.Type) (*codec, error) {
 	return nil, fmt.Errorf("type %v cannot be a key or a value: use a string, []byte, bool, a number, or a struct of these", t)
 }
 
+var errFewColumns = errors.New("the line has too few columns")
+
+// untext reads a column with parse.
+func untext(parse func(text []byte, p unsafe.Pointer) error) decoder {
+	return func(from []byte, p unsafe.Pointer, end bool) ([]byte, error) {
+		if end {
+			return nil, parse(from, p)
+		}
+		text, rest, found := bytes.Cut(from, []byte{'\t'})
+		if !found {
+			return nil, errFewColumns
+		}
+		return rest, parse(text, p)
+	}
+}
+
 func boolCodec() *codec {
 	encode := func(to []byte, p unsafe.Pointer, _ bool) []byte {
 		if *(*bool)(p) {
@@ -80,6 +102,10 @@ func boolCodec() *codec {
 	return &codec{
 		key: encode, unkey: decode, value: encode, unvalue: decode,
 		text: func(to []byte, p unsafe.Pointer) []byte { return strconv.AppendBool(to, *(*bool)(p)) },
+		untext: untext(func(text []byte, p unsafe.Pointer) (err error) {
+			*(*bool)(p), err = strconv.ParseBool(string(text))
+			return bare(err)
+		}),
 	}
 }
 
@@ -153,6 +179,11 @@ func intCodec(size uintptr) *codec {
 			return from[n:], nil
 		},
 		text: func(to []byte, p unsafe.Pointer) []byte { return strconv.AppendInt(to, loadInt(p, size), 10) },
+		untext: untext(func(text []byte, p unsafe.Pointer) error {
+			v, err := strconv.ParseInt(string(text), 10, int(8*size)) //nolint:gosec // 8 to 64
+			storeBits(p, size, uint64(v))                             //nolint:gosec // the bits
+			return bare(err)
+		}),
 	}
 }
 
@@ -186,6 +217,11 @@ func uintCodec(size uintptr) *codec {
 			return from[n:], nil
 		},
 		text: func(to []byte, p unsafe.Pointer) []byte { return strconv.AppendUint(to, loadUint(p, size), 10) },
+		untext: untext(func(text []byte, p unsafe.Pointer) error {
+			v, err := strconv.ParseUint(string(text), 10, int(8*size)) //nolint:gosec // 8 to 64
+			storeBits(p, size, v)
+			return bare(err)
+		}),
 	}
 }
 
@@ -238,8 +274,13 @@ func floatCodec(size uintptr) *codec {
 			return from[8:], nil
 		},
 		text: func(to []byte, p unsafe.Pointer) []byte {
-			return strconv.AppendFloat(to, load(p), 'g', -1, int(8*size))
-		}, //nolint:gosec // 32 or 64
+			return strconv.AppendFloat(to, load(p), 'g', -1, int(8*size)) //nolint:gosec // 32 or 64
+		},
+		untext: untext(func(text []byte, p unsafe.Pointer) error {
+			v, err := strconv.ParseFloat(string(text), int(8*size)) //nolint:gosec // 32 or 64
+			store(p, v)
+			return bare(err)
+		}),
 	}
 }
 
@@ -328,6 +369,10 @@ func stringCodec() *codec {
 			return rest, err
 		},
 		text: func(to []byte, p unsafe.Pointer) []byte { return append(to, *(*string)(p)...) },
+		untext: untext(func(text []byte, p unsafe.Pointer) error {
+			*(*string)(p) = string(text)
+			return nil
+		}),
 	}
 }
 
@@ -360,7 +405,11 @@ func bytesCodec() *codec {
 			return rest, err
 		},
 		text: func(to []byte, p unsafe.Pointer) []byte { return append(to, *(*[]byte)(p)...) },
-		own:  func(p unsafe.Pointer) { *(*[]byte)(p) = append([]byte{}, *(*[]byte)(p)...) },
+		untext: untext(func(text []byte, p unsafe.Pointer) error {
+			*(*[]byte)(p) = slices.Clip(text)
+			return nil
+		}),
+		own: func(p unsafe.Pointer) { *(*[]byte)(p) = append([]byte{}, *(*[]byte)(p)...) },
 	}
 }
 
@@ -397,6 +446,22 @@ func fieldsOf(t reflect.Type) (fields []fieldCodec, own func(p unsafe.Pointer), 
 	return fields, own, nil
 }
 
+// decodeFields decodes the fields one after the other.
+func decodeFields(fields []fieldCodec, of func(c *codec) decoder) decoder {
+	decoders := make([]decoder, len(fields))
+	for i := range fields {
+		decoders[i] = of(fields[i].codec)
+	}
+	return func(from []byte, p unsafe.Pointer, end bool) (rest []byte, err error) {
+		for i, decode := range decoders {
+			if from, err = decode(from, unsafe.Add(p, fields[i].at), end && fields[i].end); err != nil {
+				return nil, err
+			}
+		}
+		return from, nil
+	}
+}
+
 // structCodec encodes the fields one after the other; as text, with tabs between.
 func structCodec(t reflect.Type) (*codec, error) {
 	fields, own, err := fieldsOf(t)
@@ -417,22 +482,8 @@ func structCodec(t reflect.Type) (*codec, error) {
 		}
 		return to
 	}
-	out.unkey = func(from []byte, p unsafe.Pointer, end bool) (rest []byte, err error) {
-		for i := range fields {
-			if from, err = fields[i].unkey(from, unsafe.Add(p, fields[i].at), end && fields[i].end); err != nil {
-				return nil, err
-			}
-		}
-		return from, nil
-	}
-	out.unvalue = func(from []byte, p unsafe.Pointer, end bool) (rest []byte, err error) {
-		for i := range fields {
-			if from, err = fields[i].unvalue(from, unsafe.Add(p, fields[i].at), end && fields[i].end); err != nil {
-				return nil, err
-			}
-		}
-		return from, nil
-	}
+	out.unkey = decodeFields(fields, func(c *codec) decoder { return c.unkey })
+	out.unvalue = decodeFields(fields, func(c *codec) decoder { return c.unvalue })
 	out.text = func(to []byte, p unsafe.Pointer) []byte {
 		for i := range fields {
 			if i > 0 {
@@ -442,6 +493,7 @@ func structCodec(t reflect.Type) (*codec, error) {
 		}
 		return to
 	}
+	out.untext = decodeFields(fields, func(c *codec) decoder { return c.untext })
 	return out, nil
 }
 

@@ -1,7 +1,7 @@
 // Package bridgefour is the SDK for jobs.
 //
 // A job is made of typed functions, whose order makes its stages: [Map] reads the input, [Combine], [Reduce], [Groups], [Sort] and [Top]
-// read what the stage before them made, by key. [New] names the job and its settings:
+// read what the stage before them made, by key, and [Collect] reads all of it in order. [New] names the job and its settings:
 //
 //	type Config struct {
 //		MinLength int `b4:"min_length,default=1"`
@@ -21,8 +21,10 @@
 //
 //	var job = b4.New("words", words)
 //
-// Functions that follow each other without one of Combine, Groups, Reduce, Sort or Top between them run in one stage: nothing is encoded or written
+// Functions that follow each other without one of Combine, Groups, Reduce, Sort, Top or Collect between them run in one stage: nothing is encoded or written
 // between them. A key that is a []byte takes no allocation for each pair, which a string does.
+//
+// What is written is text. [ReadPairs] makes typed pairs of it again, in a test or in a program that has submitted the job with package client.
 //
 // A [Mapper] is the level below. It reads one split of the input at a time and writes that split's part:
 //

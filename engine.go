@@ -39,11 +39,11 @@ type mapperTask struct {
 	outErr error // of a collection
 }
 
-// Run calls Map.
+// Run calls Map, once for each file.
 func (m *mapperTask) Run(ctx context.Context, spec *hooks.TaskSpec) error {
 	m.outErr = nil
 	m.task.reset(ctx, spec)
-	return m.job.Map(ctx, &m.task)
+	return m.task.eachInput(func() error { return m.job.Map(ctx, &m.task) })
 }
 
 func (m *mapperTask) Finish() (records uint64, err error) { return m.task.finish() }

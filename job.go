@@ -41,6 +41,10 @@ type Description struct {
 	Example string
 	// NoInput allows jobs without an input, which have one task. Defaults to false: a submit without an input is an error.
 	NoInput bool
+	// Divisible says that it does not matter how the input of a [Mapper] is divided, because its result is what its Maps write, one after the other: then the engine
+	// chooses the size of splits by the number of slots, and lets small files share a task and its part. Defaults to false: a file up to 64 MiB is a
+	// task. Jobs made by [New] always are.
+	Divisible bool
 	// Settings are the settings that the job reads with [Task.Settings].
 	Settings []Setting
 }

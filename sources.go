@@ -25,7 +25,7 @@ type source[T any] struct {
 
 func (s source[T]) data() data[T] {
 	return data[T]{from: node{name: "map"}, err: s.err, link: func(x *execution, take func(T) error) func() error {
-		return func() error { return s.run(x, take) }
+		return func() error { return x.task.eachInput(func() error { return s.run(x, take) }) }
 	}}
 }
 
@@ -118,7 +118,7 @@ func takeRecords(x *execution, kind *record.Kind, bytesMax int64, take func([]by
 }
 
 // Splits calls the function of a [Map] once for each split, which it can read itself: see [Task.Read] and [Task.Records]. A job without an input
-// has one.
+// has one. Each of the small files that share a task is a split; [Task.NextInput] goes on to the next one in the same call.
 func Splits() Dataset[struct{}] {
 	return source[struct{}]{run: func(_ *execution, take func(struct{}) error) error { return take(struct{}{}) }}
 }

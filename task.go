@@ -60,6 +60,39 @@ func (t *Task) Attempt() uint32 { return t.spec.Attempt }
 // Settings are the values given with --set.
 func (t *Task) Settings() Settings { return t.spec.Settings }
 
+// NextInput goes on to the next one of the small files that share a task (--pack), so that a function can keep a table for all of them. Input, Read, Records,
+// Header and Offset are those of that file then. It returns false if there is none, or after an error of reading, which fails the task. What a function leaves, it is
+// called for again.
+func (t *Task) NextInput() bool {
+	source, ok := t.spec.Source.(interface {
+		Next() (path string, more bool, err error)
+	})
+	if t.scanned && t.readErr == nil {
+		t.readErr = t.records.err
+	}
+	if !ok || t.readErr != nil {
+		return false
+	}
+	path, more, err := source.Next()
+	if t.readErr = err; !more || err != nil {
+		return false
+	}
+	t.spec.Input, t.scanned = path, false
+	return true
+}
+
+// eachInput calls f for each of the files that share the task, or once.
+func (t *Task) eachInput(f func() error) error {
+	for {
+		if err := f(); err != nil {
+			return err
+		}
+		if !t.NextInput() {
+			return t.readErr
+		}
+	}
+}
+
 // Input is the path of the file that contains the split; empty for items.
 func (t *Task) Input() string { return t.spec.Input }
 

@@ -23,7 +23,8 @@ type JobRequest struct {
 	Limit   uint64 `json:"limit,omitempty" doc:"At most so many items; 0: all"`
 	Batch   uint64 `json:"batch,omitempty" doc:"Items of a task, which a command gets as the arguments that {} stands for, or else on standard input, one a line; 0: one item, as an argument" maximum:"1000000"`
 
-	Split string `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file. Only text is cut" default:"64MiB"`
+	Split string `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file. Only text is cut. Without it, 64MiB; less if built-in jobs, or commands with a reduce, would have too few tasks for the slots of the cluster, but 1MiB at least"`
+	Pack  string `json:"pack,omitempty" doc:"Small files up to this size together share a task, 256 at most, or none. Without it, those of built-in jobs do if there are many more files than slots, and no option counts, names or paces tasks; those of commands never do"`
 
 	Records string `json:"records,omitempty" doc:"Files are cut between records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), fasta, fastq (four lines a record), csv or jsonl" default:"lines"`
 	Header  *int   `json:"header,omitempty" doc:"The first lines of each file (rows of csv) go to each of its splits. Defaults to 1 for csv, otherwise to 0" minimum:"0" maximum:"10000"`
@@ -323,7 +324,8 @@ type Worker struct {
 	ID       uint64            `json:"id" doc:"0: it waits for an invitation"`
 	Identity string            `json:"identity"`
 	Status   string            `json:"status" enum:"alive,dead,draining,idle"`
-	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: many different tasks failed on it"`
+	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: no attempt is leased to it for a while"`
+	Cause    string            `json:"aside_cause,omitempty" enum:"failing,slow" doc:"Why it is quarantined: many different tasks failed on it, or its attempts take far longer than those of other workers"`
 	Host     string            `json:"host,omitempty"`
 	Address  string            `json:"address,omitempty"`
 	Version  string            `json:"version,omitempty"`
@@ -568,6 +570,7 @@ type Event struct {
 	Worker uint64    `json:"worker,omitempty"`
 	Status string    `json:"status,omitempty" doc:"Of the job or the worker, after the event"`
 	Detail string    `json:"detail,omitempty" doc:"Description"`
+	User   string    `json:"user,omitempty" doc:"Of lock_lost: the holder's"`
 	Audit  *Audit    `json:"audit,omitempty" doc:"Of audited"`
 }
 
@@ -579,6 +582,7 @@ type Audit struct {
 	Address string `json:"address,omitempty" doc:"Where it came from; none: a unix socket"`
 	Action  string `json:"action" doc:"Method and path"`
 	Verdict string `json:"verdict,omitempty" doc:"Why it was refused; none: it was done"`
+	Subject string `json:"subject,omitempty" doc:"What was changed, if the action does not say it, such as which lock was released: its holder, user and fencing number"`
 }
 
 // Position is that of an event in the stream. The zero value is before all events.

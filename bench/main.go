@@ -61,6 +61,7 @@ func rows() []row {
 		{"busy", "status read while commands fill every core, 100 a second", "p99 <= 2 ms", onCluster(1, 1, (*cluster).busy)},
 		{"true", "no-op commands against xargs -P2 and parallel -j2", "<= 1.10 x xargs, parallel >= 6 x", (*bench).commands},
 		{"wordcount", "wordcount of 1 GB in 16 files against a hand-tuned program", ">= 0.80 of its throughput", (*bench).wordcount},
+		{"small", "wordcount of 100,000 files of 1 KB against one file a task", "<= 0.33 of its time", (*bench).small},
 		{"sort", "sort of 10 M records of 100 bytes against sort --parallel=2 -S 4G", "<= 0.4 of its time", (*bench).sort},
 		{"sortlittle", "resident memory of a sort of 2 GB with --memory 205MiB, two slots", "<= 1.2 x for each slot", (*bench).sortInLittle},
 		{"count", "min, mean, max of 100 M rows by key against a hand-tuned program", "<= 1.67 x its time", (*bench).count},

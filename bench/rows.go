@@ -169,6 +169,34 @@ func (b *bench) wordcount() (string, error) {
 	return fmt.Sprintf("%.2f GB/s against %.2f GB/s: %.2f", rate(times[0]), rate(times[1]), medianRatio(times[1], times[0])), nil
 }
 
+// small counts the words of many small files, several in a task and each in its own.
+func (b *bench) small() (string, error) {
+	const files, perFolder, line = 100_000, 1000, "small files have the words of this line, which is long enough for a few of them, and a number:"
+	dir := filepath.Join(b.dir, "small")
+	for i := range files {
+		folder := filepath.Join(dir, strconv.Itoa(i/perFolder))
+		if i%perFolder == 0 {
+			if err := os.MkdirAll(folder, 0o700); err != nil {
+				return "", err
+			}
+		}
+		text := strings.Repeat(fmt.Sprintf("%s %d\n", line, i), 10)
+		if err := os.WriteFile(filepath.Join(folder, strconv.Itoa(i)), []byte(text), 0o600); err != nil {
+			return "", err
+		}
+	}
+	var packed, single usage
+	times, err := b.alternate(
+		b.builtin(&packed, "wordcount", "--input", dir), b.builtin(&single, "wordcount", "--input", dir, "--pack", "none"),
+	)
+	if err != nil {
+		return "", err
+	}
+	ms := func(d []time.Duration) time.Duration { return median(d).Round(time.Millisecond) }
+	return fmt.Sprintf("%v against %v: %.2f x; CPU %v against %v: %.2f x", ms(times[0]), ms(times[1]), medianRatio(times[0], times[1]),
+		ms(packed.cpu), ms(single.cpu), medianRatio(packed.cpu, single.cpu)), nil
+}
+
 func folderSize(dir string) (int64, error) {
 	var total int64
 	entries, err := os.ReadDir(dir)

@@ -24,7 +24,7 @@ const partitionsDefault = 3
 // memory is what a task may take for its tables, in bytes.
 const memory = 1 << 20
 
-// Input is the input of a job: one task per file, or per item.
+// Input is the input of a job: one task per file, per Pack of them, or per item.
 type Input struct {
 	// Files are the contents of the input files.
 	Files []string
@@ -34,6 +34,8 @@ type Input struct {
 	Records string
 	// Header is the number of lines at the beginning of each file that are no records, as with --header.
 	Header int
+	// Pack is how many files share a task, as small ones do. Defaults to 1.
+	Pack int
 	// Items are lines, as with --lines. They are ignored if there are Files.
 	Items []string
 	// Settings are the values of --set. Defaults to none.
@@ -181,7 +183,7 @@ func each(parts []string) iter.Seq2[hooks.PartSpec, error] {
 	}
 }
 
-// splits are those of the input: a file each, or an item.
+// splits are those of the input: a file each, or several, or an item.
 func splits(input Input) (list []split) {
 	for i, text := range input.Files {
 		path := fmt.Sprintf("input-%d", i)
@@ -196,7 +198,12 @@ func splits(input Input) (list []split) {
 				at = len(text)
 			}
 		}
-		list = append(list, split{path: path, text: text, at: at, header: text[:at]})
+		file := split{path: path, text: text, at: at, header: text[:at]}
+		if last := len(list) - 1; i%max(1, input.Pack) > 0 {
+			list[last].rest = append(list[last].rest, file)
+		} else {
+			list = append(list, file)
+		}
 	}
 	if len(input.Files) > 0 {
 		return list
@@ -214,10 +221,22 @@ type split struct {
 	text   string
 	at     int
 	header string
+	rest   []split // files of the same task
 }
 
 // Header returns the first lines of the file.
 func (s *split) Header() ([]byte, error) { return []byte(s.header), nil }
+
+// Next goes on to the next file.
+func (s *split) Next() (path string, more bool, err error) {
+	if len(s.rest) == 0 {
+		return "", false, nil
+	}
+	rest := s.rest[1:]
+	*s = s.rest[0]
+	s.rest = rest
+	return s.path, true, nil
+}
 
 // Offset returns the offset of the next byte.
 func (s *split) Offset() int64 { return int64(s.at) }

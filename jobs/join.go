@@ -113,11 +113,16 @@ func (j *join) Run(_ context.Context, t *stage.Task) error {
 
 // split emits the lines of a split.
 func (j *join) split(t *stage.Task) error {
-	number, side := j.Key, j.side(t.Path)
-	if side == rightSide {
-		number = j.RightKey
-	}
+	var path string
+	var number int
+	var side byte
 	return j.lines.eachLine(t, func(line []byte) error {
+		if number == 0 || path != t.Path {
+			path, number, side = t.Path, j.Key, j.side(t.Path)
+			if side == rightSide {
+				number = j.RightKey
+			}
+		}
 		key, rest, ok := j.cut(line, number)
 		if !ok {
 			return noField(t.Path, line, number)

@@ -54,7 +54,7 @@ const (
 	lineMax    = 1 << 30   // what stage.Task.Emit takes
 )
 
-// lineBlocks reads the lines of a split, many at a time.
+// lineBlocks reads the lines of a split, or of several files, many at a time.
 type lineBlocks struct {
 	task   *stage.Task
 	max    int64 // bytes of a line
@@ -77,7 +77,7 @@ func (b *lineBlocks) begin(t *stage.Task) (err error) {
 }
 
 // next returns the next lines, each with its end, also if the last one of the split has none. They are valid until the next call. It returns nil at the end.
-// Their slice has a capacity of blockSlack more bytes.
+// Their slice has a capacity of blockSlack more bytes. They are of one file: that of Task.Path.
 func (b *lineBlocks) next() ([]byte, error) {
 	b.filled = copy(b.buf, b.buf[b.given:b.filled])
 	b.given = 0
@@ -101,8 +101,16 @@ func (b *lineBlocks) next() ([]byte, error) {
 			return b.buf[:b.given], nil
 		}
 	}
-	if b.filled == 0 {
+	if b.filled == 0 && b.task.Split == nil {
 		return nil, nil
+	}
+	if b.filled == 0 {
+		path, more, err := b.task.Split.Next()
+		if !more || err != nil {
+			return nil, err
+		}
+		b.task.Path, b.ended = path, false
+		return b.next()
 	}
 	last := append(b.buf[:b.filled], '\n')
 	b.filled = 0
@@ -120,7 +128,7 @@ func cutLine(block []byte) (line, rest []byte) {
 	return block[:end:end], block[end+1:]
 }
 
-// eachLine calls f for each line of a split. A line is valid until f returns.
+// eachLine calls f for each line of a split, or of several files. A line is valid until f returns.
 func (b *lineBlocks) eachLine(t *stage.Task, f func(line []byte) error) error {
 	if err := b.begin(t); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"runtime"
 
 	b4 "github.com/bridgefour/bridgefour"
@@ -12,7 +13,7 @@ import (
 
 const (
 	wordBlock = 256 << 10 // read size: fits into the second-level cache together with the frequent words
-	wordMax   = 1 << 20
+	wordMax   = 64 << 20  // the default
 )
 
 // WordCount counts words. Words are separated by white space as in bytes.Fields: ASCII white space and that of Unicode (no-break
@@ -21,15 +22,17 @@ const (
 //
 // The output is WORD<TAB>COUNT lines, the most frequent words first; equally frequent words are sorted.
 //
-// A word longer than 1 MiB is bad input. Lines may have any length.
+// A word longer than the setting record_max, or 256 KiB if that is less, is bad input. Lines may have any length.
 func WordCount() b4.Job {
 	idle := make(wordCounters, runtime.GOMAXPROCS(0))
 	return b4.New("wordcount", func(struct{}) (b4.Output, error) {
 		words := b4.Map(b4.Splits(), func(t *b4.Task, _ struct{}, emit b4.Emit[[]byte, uint64]) error {
 			counter := idle.get()
 			defer idle.put(counter)
-			if err := counter.count(t); err != nil {
-				return err
+			for more := true; more; more = t.NextInput() {
+				if err := counter.count(t); err != nil {
+					return err
+				}
 			}
 			for word, n := range counter.all() {
 				emit(word, n)
@@ -84,21 +87,31 @@ func (w wordCounters) put(counter *wordCounter) {
 	}
 }
 
-// count reads to the end. A word that crosses the end of a block is carried over.
+// count reads a file to the end. A word that crosses the end of a block is carried over.
 func (c *wordCounter) count(t *b4.Task) error {
+	limit, err := t.Settings().Size(b4.SettingRecordMax, wordMax)
+	if err != nil {
+		return err
+	}
+	if limit == 0 {
+		limit = math.MaxInt - 1
+	}
+	longest := int(max(limit, wordBlock))
 	if c.buf == nil {
 		c.buf = make([]byte, wordBlock+loadSlack)
 	}
 	filled := 0
 	for {
-		if filled == len(c.buf)-loadSlack {
-			if filled > wordMax {
-				return b4.BadInput(fmt.Errorf("%s: word at byte %d exceeds %d bytes; is this text?",
-					t.Input(), t.Offset()-int64(filled), wordMax))
+		room := min(len(c.buf)-loadSlack, longest+1)
+		if filled == room {
+			if filled > longest {
+				return b4.BadInput(fmt.Errorf("%s: word at byte %d exceeds %d bytes; is this text? If it is, raise the limit with --set %s=SIZE",
+					t.Input(), t.Offset()-int64(filled), longest, b4.SettingRecordMax))
 			}
 			c.buf = append(c.buf, make([]byte, len(c.buf))...)
+			continue
 		}
-		n, err := t.Read(c.buf[filled : len(c.buf)-loadSlack])
+		n, err := t.Read(c.buf[filled:room])
 		filled += n
 		if errors.Is(err, io.EOF) {
 			c.buf[filled] = '\n'

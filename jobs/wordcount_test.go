@@ -53,6 +53,10 @@ func resultOf(counts map[string]int) string {
 
 // mapWords counts the words of a source and returns them sorted.
 func mapWords(counters wordCounters, source io.Reader) (string, error) {
+	return mapWordsWith(counters, nil, source)
+}
+
+func mapWordsWith(counters wordCounters, settings bridgefour.Settings, source io.Reader) (string, error) {
 	counter := counters.get()
 	defer counters.put(counter)
 	var lines []string
@@ -60,7 +64,7 @@ func mapWords(counters wordCounters, source io.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := task.NewTask().Run(nil, &hooks.TaskSpec{Source: source, Input: "input"}); err != nil { //nolint:staticcheck // it does not look at the context
+	if err := task.NewTask().Run(nil, &hooks.TaskSpec{Source: source, Input: "input", Settings: settings}); err != nil { //nolint:staticcheck // it does not look at the context
 		return "", err
 	}
 	slices.SortFunc(lines, func(a, b string) int { // a word may have bytes below that of the tab
@@ -168,15 +172,26 @@ func TestWordCountGrows(t *testing.T) {
 }
 
 func TestWordCountLongWords(t *testing.T) {
-	counters := make(wordCounters, 1)
-	longest := strings.Repeat("x", wordMax-1)
-	if got, err := mapWords(counters, strings.NewReader("a "+longest+" b "+longest)); err != nil || got != "a\t1\nb\t1\n"+longest+"\t2\n" {
-		t.Errorf("Map() = %d bytes, %v, want a word of 1 MiB to be counted", len(got), err)
+	const limit = 1 << 20
+	set := bridgefour.Settings{bridgefour.SettingRecordMax: "1MiB"}
+	for _, counters := range []wordCounters{make(wordCounters, 1), nil} {
+		longest := strings.Repeat("x", limit)
+		if got, err := mapWordsWith(counters, set, iotest.HalfReader(strings.NewReader("a "+longest+" b "+longest))); err != nil || got != "a\t1\nb\t1\n"+longest+"\t2\n" {
+			t.Errorf("Map() = %d bytes, %v, want a word of 1 MiB to be counted", len(got), err)
+		}
+		for _, end := range []string{"", " c", strings.Repeat("x", limit)} {
+			_, err := mapWordsWith(counters, set, &offsetReader{r: strings.NewReader("a b " + longest + "x" + end)})
+			want := "input: word at byte 4 exceeds 1048576 bytes; is this text? If it is, raise the limit with --set record_max=SIZE"
+			if !bridgefour.IsBadInput(err) || err.Error() != want {
+				t.Errorf("Map() = %v, want the bad input %q", err, want)
+			}
+		}
 	}
-	tooLong := &offsetReader{r: strings.NewReader("a b " + strings.Repeat("x", 3*wordMax))}
-	_, err := mapWords(counters, tooLong)
-	if want := "input: word at byte 4 exceeds 1048576 bytes; is this text?"; !bridgefour.IsBadInput(err) || err.Error() != want {
-		t.Errorf("Map() = %v, want the bad input %q", err, want)
+	word := strings.Repeat("x", 5*limit)
+	for _, set := range []bridgefour.Settings{nil, {bridgefour.SettingRecordMax: "0"}} {
+		if got, err := mapWordsWith(nil, set, strings.NewReader(word)); err != nil || got != word+"\t1\n" {
+			t.Errorf("%v: Map() = %d bytes, %v, want a word of 5 MiB to be counted", set, len(got), err)
+		}
 	}
 }
 

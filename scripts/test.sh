@@ -22,6 +22,7 @@ mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced
 dockerd:docker.io iptables:containers
 docker-compose:docker-compose:clusters of containers
 rpm:rpm:the rpm package
+qemu-aarch64:qemu-user:the binary for arm64, in an emulator
 systemd-analyze:systemd:checks of the units of systemd
 systemd-nspawn:systemd-container:services in a system of their own'
 

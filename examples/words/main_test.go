@@ -3,21 +3,9 @@ package main
 import (
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/bridgefour/bridgefour/examples/exampletest"
 )
 
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"words": main})
-}
+func TestMain(m *testing.M) { exampletest.Main(m, "words", main) }
 
-// TestScript runs the program as a user does, in processes of its own.
-func TestScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata", RequireExplicitExec: true,
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("HOME", e.WorkDir)
-			e.Setenv("XDG_STATE_HOME", e.WorkDir)
-			return nil
-		},
-	})
-}
+func TestScript(t *testing.T) { exampletest.Run(t) }

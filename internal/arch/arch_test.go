@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 	"api":                     {},
 	"jobs":                    {"", "internal/stage"},
 	"engine":                  {"", "internal/cli"},
+	"examples/exampletest":    {},
 	"examples/words":          {"", "engine"},
 	"examples/dna":            {"", "engine"},
 	"examples/revenue":        {"", "engine"},

@@ -2,11 +2,13 @@ package blob
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
 	"os"
+	"syscall"
 )
 
 // Info describes a file.
@@ -30,6 +32,10 @@ type LocalFile struct{ *os.File }
 // concurrently. For a link with an unknown target it is called for both kinds.
 type Keep func(name Location, folder bool) bool
 
+// Linked is told where the links lead that a listing follows: to files and folders, with links resolved, or to where nothing is yet. A target that the
+// listing contains anyway is left out.
+type Linked func(target Location)
+
 // Store holds files by name. All methods may be called concurrently. If a file does not exist, the error satisfies
 // errors.Is(err, fs.ErrNotExist).
 type Store interface {
@@ -39,8 +45,8 @@ type Store interface {
 	// List yields the files below dir, at any depth, in byte order of their names, filtered by keep (nil: everything). A missing
 	// folder has no files. An unreadable entry is yielded with its name (that of a folder ends in "/") and an error, and the
 	// listing continues. Pipes, sockets and devices are skipped. Links are followed, but each target is listed once: a link to
-	// something that the listing contains under its own name is skipped, and so is a cycle.
-	List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info, error]
+	// something that the listing contains under its own name is skipped, and so is a cycle. Linked may be nil.
+	List(ctx context.Context, dir Location, keep Keep, linked Linked) iter.Seq2[Info, error]
 
 	// Open opens a file for reading from offset. A local file is a LocalFile.
 	Open(ctx context.Context, name Location, offset int64) (File, error)
@@ -60,7 +66,7 @@ type Store interface {
 	// SyncDir makes the effects of Publish and the Remove methods on the names in dir durable. dir may be missing.
 	SyncDir(ctx context.Context, dir Location) error
 
-	// Resolve follows the links in name, as far as it exists.
+	// Resolve follows the links in name, as far as it exists, and those that lead to where nothing is yet.
 	Resolve(ctx context.Context, name Location) Location
 	// CheckWritable checks, without changing anything, that files can be created below dir, which may be missing.
 	CheckWritable(ctx context.Context, dir Location) error
@@ -93,6 +99,17 @@ type Writer interface {
 type SpecialError struct {
 	Name Location
 	Mode fs.FileMode
+}
+
+// IsMissing reports whether an error says that nothing has the name.
+func IsMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// IsReplaced reports whether an error says that something other than a file has the name.
+func IsReplaced(err error) bool {
+	_, special := errors.AsType[*SpecialError](err)
+	return special || errors.Is(err, syscall.EISDIR)
 }
 
 func (e *SpecialError) Error() string {

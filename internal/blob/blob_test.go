@@ -173,7 +173,11 @@ func TestListLinks(t *testing.T) {
 	must(t, syscall.Mkfifo(dir+"/pipe", 0o600))
 	keep := func(name blob.Location, _ bool) bool { return name.Base()[0] != '.' }
 	var got []string
-	for info, err := range s.List(t.Context(), blob.Location(dir), keep) {
+	var targets []string
+	linked := func(target blob.Location) {
+		targets = append(targets, strings.NewReplacer(dir, "dir", other, "other").Replace(string(target)))
+	}
+	for info, err := range s.List(t.Context(), blob.Location(dir), keep, linked) {
 		name := strings.TrimPrefix(string(info.Name), dir+"/")
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -190,6 +194,25 @@ func TestListLinks(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("List =\n%q, want\n%q", got, want)
+	}
+	want = []string{"dir/.store", "dir/.store/2", "dir/data/self", "dir/no such file", "other", "other/4"}
+	if slices.Sort(targets); !slices.Equal(targets, want) {
+		t.Errorf("List follows links to\n%q, want\n%q", targets, want)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(dir+"/a/b", 0o700))
+	for link, target := range map[string]string{"up": "a/b/..", "gone": "up/../a/gone/x", "chain": dir + "/gone", "a/self": "self", "a/other": "../b/other", "b": "a"} {
+		must(t, os.Symlink(target, filepath.Join(dir, link)))
+	}
+	for name, want := range map[string]string{
+		"a/b": "a/b", "up/b": "a/b", "up/new/x": "a/new/x", "gone/y": "a/gone/x/y", "chain": "a/gone/x", "a/self/z": "a/self/z", "b/other": "a/other",
+	} {
+		if got := blob.NewFiles().Resolve(t.Context(), blob.Location(dir+"/"+name)); string(got) != dir+"/"+want {
+			t.Errorf("Resolve(%s) = %s, want %s below %s", name, got, want, dir)
+		}
 	}
 }
 
@@ -321,7 +344,7 @@ func BenchmarkList(b *testing.B) {
 	}
 	for b.Loop() {
 		n := 0
-		for _, err := range blob.NewFiles().List(b.Context(), blob.Location(dir), nil) {
+		for _, err := range blob.NewFiles().List(b.Context(), blob.Location(dir), nil, nil) {
 			if err != nil {
 				b.Fatal(err)
 			}

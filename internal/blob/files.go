@@ -208,16 +208,25 @@ func syncFolder(dir Location) error {
 
 // Resolve implements Store.
 func (*Files) Resolve(_ context.Context, name Location) Location {
+	const linksMax = 40 // as in Linux: then they are a cycle
 	rest := ""
-	for dir := name; ; dir = dir.Dir() {
-		resolved, err := filepath.EvalSymlinks(string(dir))
-		if err == nil {
-			return Location(resolved).Join(rest)
+	for dir, links := name, 0; ; {
+		if resolved, err := filepath.EvalSymlinks(string(dir)); err == nil {
+			return Location(path.Join(resolved, rest))
+		}
+		if target, err := os.Readlink(string(dir)); err == nil && links < linksMax {
+			links++
+			if !path.IsAbs(target) {
+				target = string(dir.Dir()) + "/" + target
+			}
+			dir = Location(target)
+			continue
 		}
 		if dir.IsRoot() {
 			return name
 		}
 		rest = path.Join(dir.Base(), rest)
+		dir = dir.Dir()
 	}
 }
 

@@ -81,9 +81,9 @@ func (s *userFiles) Stat(ctx context.Context, name Location) (info Info, err err
 	return info, err
 }
 
-func (s *userFiles) List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info, error] {
+func (s *userFiles) List(ctx context.Context, dir Location, keep Keep, linked Linked) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		s.as(ctx, func(ctx context.Context) { s.Files.List(ctx, dir, keep)(yield) })
+		s.as(ctx, func(ctx context.Context) { s.Files.List(ctx, dir, keep, linked)(yield) })
 	}
 }
 

@@ -70,7 +70,7 @@ func TestUserFilesRights(t *testing.T) {
 		"SyncDir":        func() error { return s.SyncDir(ctx, secret) },
 		"CheckWritable":  func() error { return s.CheckWritable(ctx, secret.Join("new")) },
 		"List": func() error {
-			for _, err := range s.List(ctx, secret, nil) {
+			for _, err := range s.List(ctx, secret, nil, nil) {
 				return err
 			}
 			return nil

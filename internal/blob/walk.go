@@ -15,12 +15,12 @@ import (
 )
 
 // List implements Store.
-func (*Files) List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info, error] {
+func (*Files) List(ctx context.Context, dir Location, keep Keep, linked Linked) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		if keep == nil {
 			keep = func(Location, bool) bool { return true }
 		}
-		w := &walk{ctx: ctx, root: dir, keep: keep, yield: yield}
+		w := &walk{ctx: ctx, root: dir, keep: keep, follows: linked, yield: yield}
 		if fi, err := os.Stat(string(w.root)); err == nil && !fi.IsDir() {
 			return
 		}
@@ -34,6 +34,7 @@ type walk struct {
 	root     Location
 	realRoot Location // root without links; "" before the first link
 	keep     Keep
+	follows  Linked // or nil
 	yield    func(Info, error) bool
 	linked   map[Location]bool // targets of links outside of root, resolved
 }
@@ -169,6 +170,7 @@ func (w *walk) link(dir Location, base string) entry {
 	}
 	switch {
 	case errors.Is(err, syscall.ELOOP), err != nil:
+		w.follow(NewFiles().Resolve(w.ctx, name))
 		if !w.keep(name, false) {
 			return entry{}
 		}
@@ -176,11 +178,20 @@ func (w *walk) link(dir Location, base string) entry {
 	case !w.keep(name, folder), w.hasTarget(Location(target), folder):
 		return entry{}
 	case folder:
+		w.follow(Location(target))
 		return entry{key: base + "/"}
 	case regular:
+		w.follow(Location(target))
 		return entry{key: base, version: version}
 	}
 	return entry{}
+}
+
+// follow reports the target of a link.
+func (w *walk) follow(target Location) {
+	if w.follows != nil {
+		w.follows(target)
+	}
 }
 
 // hasTarget reports whether the listing contains the target of a link anyway. If the target is a folder that it does not

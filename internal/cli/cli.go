@@ -186,6 +186,7 @@ func (a *app) root() *cobra.Command {
 	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.leadersCommand(), a.workersCommand(),
 		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.retentionCommand(), a.lockCommand(), a.locksCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand(), a.healthzCommand())
 	root.AddCommand(a.versionCommand(), a.completionCommand())
+	a.nameOwn(root)
 	return root
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -94,7 +95,7 @@ func (a *app) printWorkers(workers []api.Worker) error {
 	for _, w := range workers {
 		status := w.Status
 		if w.Aside {
-			status += ", quarantined"
+			status += ", quarantined: " + cmp.Or(w.Cause, "failing") // older leaders send no cause
 		}
 		memory := "-"
 		if w.Memory > 0 {

@@ -120,6 +120,7 @@ func (a *app) completeJob(cmd *cobra.Command) {
 	completeFlag(cmd, "set", a.completeSettings)
 	completeFlag(cmd, "records", offer("lines", "fixed:", "start:", "fasta", "fastq", "csv", "jsonl"))
 	completeFlag(cmd, "split", offer("none"))
+	completeFlag(cmd, "pack", offer("none"))
 	completeFlag(cmd, "after", a.completeJobs(scope{all: liveStatuses()}))
 }
 
@@ -155,6 +156,7 @@ func (a *app) completionCommand() *cobra.Command {
 		Args:      oneArg("a shell"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
+			root.Use = a.baseName() // the command that is completed, whatever its folder
 			switch args[0] {
 			case "bash":
 				return root.GenBashCompletionV2(a.stdout, true)

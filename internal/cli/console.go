@@ -19,6 +19,7 @@ type console struct {
 	file     *os.File
 	terminal bool
 	colors   bool
+	program  string     // that messages name instead of bridgefour; empty: none
 	size     func() int // columns of the terminal
 
 	mu     sync.Mutex
@@ -81,7 +82,11 @@ func (b *besideConsole) Write(text []byte) (int, error) {
 
 // Printf prints a line above the status.
 func (c *console) Printf(format string, args ...any) {
-	fmt.Fprintf(c, format+"\n", args...) //nolint:errcheck // there is no other output
+	text := fmt.Sprintf(format+"\n", args...)
+	if c.program != "" {
+		text = renamed(c.program, text)
+	}
+	_, _ = io.WriteString(c, text) // there is no other output
 }
 
 // Write prints whole lines above the status.

@@ -41,7 +41,7 @@ func writeStages(b *strings.Builder, p *plan.Result, r *api.JobRequest) {
 // dryRunAll is dryRun of a job, or of each of a flow.
 func (a *app) dryRunAll(cmd *cobra.Command, jobs []api.JobRequest, flow bool) error {
 	if !flow {
-		return a.dryRun(cmd, &jobs[0], "", nil)
+		return a.dryRun(cmd, &jobs[0], "", nil, 0)
 	}
 	of, err := plan.NewFlow(jobs)
 	if err != nil {
@@ -51,15 +51,16 @@ func (a *app) dryRunAll(cmd *cobra.Command, jobs []api.JobRequest, flow bool) er
 		if _, err := fmt.Fprintf(a.stdout, "job %s\n", printable(jobs[i].Name)); err != nil {
 			return err
 		}
-		if err := a.dryRun(cmd, &jobs[i], fmt.Sprintf("jobs[%d].", i), of); err != nil {
+		if err := a.dryRun(cmd, &jobs[i], fmt.Sprintf("jobs[%d].", i), of, 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dryRun prints what a job would run, as it is planned on this machine. Its request is below a location; of is the flow of which it is a part.
-func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of *plan.Flow) error {
+// dryRun prints what a job would run, as it is planned on this machine for so many slots; 0: they are not known. Its request is below a location; of is the flow of
+// which it is a part.
+func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of *plan.Flow, slots int) error {
 	planned := *r
 	if of == nil {
 		if _, _, err := a.after(cmd, r); err != nil {
@@ -67,7 +68,7 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 		}
 		planned.After = nil // they may be names for jobs of the cluster
 	}
-	options := plan.Options{Builtins: server.Builtins(a.jobs), Flow: of}
+	options := plan.Options{Builtins: server.Builtins(a.jobs), Flow: of, Slots: uint64(slots)} //nolint:gosec // not negative
 	if a.lines != nil {
 		defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
 		info, err := a.lines.Stat()
@@ -87,6 +88,9 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 	var b strings.Builder
 	if err := writeTasks(&b, &p, r); err != nil {
 		return err
+	}
+	if slots == 0 && (p.SplitMax > 0 || p.Pack != nil && p.Pack.Fitted) {
+		b.WriteString("the cluster divides the input for the slots that it has, and may make other tasks\n")
 	}
 	parts, err := partsText(&p)
 	if err != nil {
@@ -208,6 +212,8 @@ func taskLine(split *state.Split, task uint64, p *plan.Result, command *placehol
 	}
 	line := strings.Join(words, " ")
 	switch {
+	case split.Files != nil:
+		line += " <" + placeholder.Quote(string(split.Files[0].Path)) + fmt.Sprintf(" and %d more files", len(split.Files)-1)
 	case split.Path != nil && !command.TakesPath():
 		line += " <" + placeholder.Quote(string(split.Path))
 		if !split.Whole && split.Length < split.Version.Size {

@@ -62,7 +62,7 @@ func (a *app) report(err error) int {
 		return code
 	}
 	if !errors.Is(err, errInterrupted) {
-		a.stderr.Printf("bridgefour: %s", a.errorText(err))
+		a.stderr.Printf("%s: %s", a.baseName(), a.errorText(err))
 	}
 	var usage *usageError
 	switch {

@@ -609,7 +609,7 @@ Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --
 			case len(list) > 1 && live.joblog != "":
 				return usagef(cmd, "--joblog is the table of one job")
 			}
-			if err := live.check(cmd, ""); err != nil {
+			if err := live.check(cmd, nil); err != nil {
 				return err
 			}
 			ids := make([]uint64, len(list))
@@ -756,7 +756,7 @@ func (a *app) explainCommand() *cobra.Command {
 					fmt.Fprintf(&text, "  because  %s\n", strings.ReplaceAll(printableLines(reason), "\n", "\n           "))
 				}
 				for _, advice := range e.Advice {
-					fmt.Fprintf(&text, "  try      %s\n", printableLines(advice))
+					fmt.Fprintf(&text, "  try      %s\n", strings.ReplaceAll(printableLines(advice), "bridgefour ", a.program+" "))
 				}
 				_, err = io.WriteString(a.stdout, text.String())
 				return err

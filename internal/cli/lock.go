@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
@@ -52,6 +53,8 @@ are granted in their order.
 The locks are renewed while the command runs. If they cannot be, the command and all that it has started is stopped before the cluster gives them
 to others: SIGTERM, then SIGKILL. A machine that was suspended, or a stopped process, may find out late: $` + fenceEnv + ` has a number that is larger
 for each later holder, which what must not be written twice can check. docs/locks.md says more.
+
+The command has the input and output of this one, but an empty input if this one is in the background of a terminal when the command starts.
 
 The exit code is that of the command; ` + strconv.Itoa(exitNotObtained) + ` if the locks were not obtained in time, ` + strconv.Itoa(exitLockLost) + ` if they were lost while it ran; 128 and the signal
 that killed it; 126 or 127 if it cannot be run.`,
@@ -214,8 +217,17 @@ func (h *heldCommand) until(expires time.Time) time.Time { return expires.Add(-h
 // says so.
 func (h *heldCommand) do(lock *client.Lock, path string, argv []string) (keeper.End, error) {
 	defer h.keeper.Close() //nolint:errcheck // nothing is left
+	stdin := os.Stdin
+	if inBackground() {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return keeper.End{}, err
+		}
+		defer null.Close() //nolint:errcheck // the command has its own
+		stdin = null
+	}
 	var files [3]uintptr
-	for i, file := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+	for i, file := range []*os.File{stdin, os.Stdout, os.Stderr} {
 		fd, err := syscall.Dup(int(file.Fd())) // 0 would be no descriptor
 		if err != nil {
 			return keeper.End{}, fmt.Errorf("%s: %w", file.Name(), err)
@@ -242,6 +254,13 @@ func (h *heldCommand) do(lock *client.Lock, path string, argv []string) (keeper.
 		<-stopped
 	}
 	return end, err
+}
+
+// inBackground reports whether a shell runs this process in the background of the terminal that is its standard input. It would be stopped if it read there;
+// its command is not in the session of the terminal, and would take what is typed at the shell.
+func inBackground() bool {
+	foreground, err := unix.IoctlGetInt(int(os.Stdin.Fd()), unix.TIOCGPGRP) // fails unless it is the controlling terminal
+	return err == nil && foreground != unix.Getpgrp()
 }
 
 // waitReporter prints what a lock waits for, once for each holder.

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
@@ -21,9 +24,10 @@ import (
 func MainOfJobs(all []bridgefour.Job) int {
 	a := processApp("", all)
 	a.program, a.own = placeholder.Quote(os.Args[0]), true
+	a.stderr.program = a.program
 	args := os.Args[1:]
 	if err := checkJobs(all); err != nil {
-		a.stderr.Printf("%s: %v", filepath.Base(os.Args[0]), err)
+		a.stderr.Printf("%s: %v", a.baseName(), err)
 		return exitUsage
 	}
 	if len(args) == 1 && args[0] == "--describe" {
@@ -51,6 +55,47 @@ func (a *app) ownLabels() map[string]string {
 	return map[string]string{api.LabelJobs: text}
 }
 
+// baseName is the name of this program, without its folder.
+func (a *app) baseName() string {
+	if a.own {
+		return filepath.Base(os.Args[0])
+	}
+	return "bridgefour"
+}
+
+// owner is the path of this program if the job of a request is its own.
+func (a *app) owner(req *api.JobRequest) string {
+	if !a.own || req.Program.Builtin == "" {
+		return ""
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return os.Args[0]
+	}
+	return path
+}
+
+// renamed names a program instead of bridgefour in a text that quotes its commands, as in 'bridgefour jobs'.
+func renamed(program, text string) string {
+	return strings.ReplaceAll(text, "'bridgefour ", "'"+program+" ")
+}
+
+// nameOwn names this program in the help of all commands if it is one of a user.
+func (a *app) nameOwn(root *cobra.Command) {
+	if !a.own {
+		return
+	}
+	root.Use = a.program
+	commands := []*cobra.Command{root}
+	for len(commands) > 0 {
+		c := commands[0]
+		commands = append(commands[1:], c.Commands()...)
+		c.Long = renamed(a.program, c.Long)
+		c.Example = strings.ReplaceAll(c.Example, "  bridgefour ", "  "+a.program+" ")
+		c.Flags().VisitAll(func(f *pflag.Flag) { f.Usage = renamed(a.program, f.Usage) })
+	}
+}
+
 // checkJobs refuses jobs that could not be told apart, or not be run.
 func checkJobs(all []bridgefour.Job) error {
 	if len(all) == 0 {
@@ -71,9 +116,10 @@ func checkJobs(all []bridgefour.Job) error {
 	return nil
 }
 
-// withRun inserts "run NAME" into arguments without a command if there is one job, and "run" before the name of a job.
+// withRun inserts "run NAME" into arguments without a command if there is one job, and "run" before the name of a job and before --resume.
 func (a *app) withRun(args []string) []string {
-	if len(args) > 0 && slices.Contains(a.builtinNames(), args[0]) {
+	resumes := len(args) > 0 && (args[0] == "--resume" || strings.HasPrefix(args[0], "--resume=")) // a run, which has its job
+	if len(args) > 0 && slices.Contains(a.builtinNames(), args[0]) || resumes {
 		return append([]string{"run"}, args...)
 	}
 	command := len(args) > 0 && (!strings.HasPrefix(args[0], "-") || args[0] == "--version" || args[0] == "--config" || strings.HasPrefix(args[0], "--config="))

@@ -34,7 +34,7 @@ The data directory of 'bridgefour dev' holds that of its leader; both can be giv
 			if err != nil {
 				return err
 			}
-			log, next, err := findLog(dir)
+			log, next, err := a.findLog(dir)
 			if errors.Is(err, os.ErrPermission) {
 				return fmt.Errorf("%w: run the command as the user of that leader", err)
 			}
@@ -71,7 +71,7 @@ The data directory of 'bridgefour dev' holds that of its leader; both can be giv
 }
 
 // findLog returns the log of a leader in dir, or in the leader's folder of an embedded cluster, and the command that starts it.
-func findLog(dir string) (log, next string, err error) {
+func (a *app) findLog(dir string) (log, next string, err error) {
 	embedded := dir
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return "", "", fmt.Errorf("%s is not the data directory of a leader: it is a file; name a leader's with --data-dir", dir)
@@ -84,13 +84,15 @@ func findLog(dir string) (log, next string, err error) {
 	case err != nil:
 		return "", "", err
 	case used && exists(filepath.Join(embedded, "run.json")):
-		return log, "bridgefour run --resume " + filepath.Base(embedded), nil
+		run := runDir{path: embedded}
+		run.readInfo()
+		return log, run.info.continues() + " run --resume " + filepath.Base(embedded), nil
 	case used && exists(filepath.Join(embedded, "worker-1")):
-		return log, "bridgefour dev --data-dir " + placeholder.Quote(embedded), nil
+		return log, a.program + " dev --data-dir " + placeholder.Quote(embedded), nil
 	}
 	log = filepath.Join(dir, "log")
 	if used, err := replica.InUse(log); used || err != nil {
-		return log, "bridgefour leader --data-dir " + placeholder.Quote(dir), err
+		return log, a.program + " leader --data-dir " + placeholder.Quote(dir), err
 	}
 	why := "it does not exist"
 	switch {

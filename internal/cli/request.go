@@ -38,6 +38,7 @@ type jobFlags struct {
 	dir           string
 	dryRun        bool
 	split         string
+	pack          string
 	records       string
 	header        int
 	output        string
@@ -85,7 +86,10 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 		"each key goes to one of its tasks, whose outputs are the parts")
 	fs.StringVar(&f.combine, "combine", "", "`command line` for sh -c that shortens what a task has written before --reduce gets it: it reads the lines sorted by key, and writes lines KEY<TAB>VALUE")
 	fs.IntVar(&f.partitions, "partitions", 0, "`number` of tasks of --reduce, or of each later stage of a built-in job (default: one for each 64 MiB of input; one for items)")
-	fs.StringVar(&f.split, "split", "64MiB", "maximum split `size`, cut between records; none: one task per file. Only text is cut")
+	fs.StringVar(&f.split, "split", "", "maximum split `size`, cut between records; none: one task per file. Only text is cut (default 64MiB; of built-in jobs and with --reduce as much less, "+
+		"but 1MiB at least, as gives each slot 4 tasks)")
+	fs.StringVar(&f.pack, "pack", "", "small files up to this `size` together share a task, 256 at most; none: each is a task (default: those of built-in jobs do if each slot has 4 tasks nevertheless, "+
+		"and no option counts, names or paces tasks)")
 	fs.StringVar(&f.records, "records", "lines", "`kind` of records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), "+
 		"fasta, fastq, csv or jsonl")
 	fs.IntVar(&f.header, "header", 0, "the first `N` lines of a file (rows of csv) go to each of its splits (default 1 for csv)")
@@ -168,6 +172,9 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	r.After, r.Locks = jobsAfter(f.after), f.locks
 	changed := cmd.Flags().Changed
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
+		return nil, err
+	}
+	if r.Pack, err = sizeFlag(cmd, "pack", f.pack, "none"); err != nil {
 		return nil, err
 	}
 	if changed("records") {
@@ -275,6 +282,9 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, more, lists []string
 	}
 	if a.typed["split"] && f.file == "" && !slices.Contains(given, "--input") {
 		return usagef(cmd, "--split is for the files of --input; each item of a list is a task")
+	}
+	if a.typed["pack"] && f.file == "" && !slices.Contains(given, "--input") {
+		return usagef(cmd, "--pack is for the files of --input; --batch N gives a task N items of a list")
 	}
 	if !slices.Contains(given, "--input") {
 		return a.requestItems(cmd, f, strings.Join(given, ""), lists, r)

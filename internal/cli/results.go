@@ -51,8 +51,19 @@ func (f *resultFlags) addLive(flags *pflag.FlagSet) {
 	flags.StringVar(&f.joblog, "joblog", "", "write a table of the tasks to `file` when the job has ended: tab-separated, with the columns of GNU parallel's")
 }
 
-// check refuses flags that do not fit a job with that output, before it is submitted. It creates the file of --joblog.
-func (f *resultFlags) check(cmd *cobra.Command, output string) error {
+// check refuses flags that do not fit a job, before it is submitted; nil: one that was before. It creates the file of --joblog. The files of --tag share no
+// tasks.
+func (f *resultFlags) check(cmd *cobra.Command, r *api.JobRequest) error {
+	output := ""
+	if r != nil {
+		output = r.Output
+	}
+	if r != nil && f.tag && !f.stderr && len(r.Inputs) > 0 {
+		if r.Pack != "" && r.Pack != "none" {
+			return usagef(cmd, "--tag says which file a line is of, and the files of --pack share their output; remove one of both")
+		}
+		r.Pack = "none"
+	}
 	if f.concat != "" && (f.unordered || f.tag && !f.stderr) {
 		return usagef(cmd, "--concat writes the outputs as they are, in task order; remove --unordered and --tag")
 	}

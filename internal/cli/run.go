@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,13 +88,17 @@ func (a *app) runCommand() *cobra.Command {
 			}
 			req, err := a.request(cmd, &f, args)
 			if err == nil {
-				err = o.results.check(cmd, req.Output)
+				err = o.results.check(cmd, req)
 			}
 			if err != nil {
 				return err
 			}
 			if f.dryRun {
-				return a.dryRun(cmd, req, "", nil)
+				slots := 0
+				if o.cluster == "" {
+					slots = o.workers * server.SlotsOfWorker(o.slots, o.workers)
+				}
+				return a.dryRun(cmd, req, "", nil, slots)
 			}
 			o.results.header = f.header
 			if o.cluster != "" {
@@ -111,7 +116,7 @@ func (a *app) runCommand() *cobra.Command {
 			}
 			stdout, _ := placeOf(a.stdout)
 			dir, err := newRunDir(cmd.Context(), runs, runInfo{
-				Created: time.Now(), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
+				Created: time.Now(), Owner: a.owner(req), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
 			}, req, server.Builtins(a.jobs), a.stdin)
 			if err != nil {
 				return err
@@ -273,12 +278,15 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	}
 	req, err := dir.request()
 	if err == nil {
+		err = a.checkOwner(dir, req)
+	}
+	if err == nil {
 		err = a.checkFits(cmd, o, req)
 	}
 	if err != nil {
 		return errors.Join(err, dir.release())
 	}
-	if err := o.results.check(cmd, req.Output); err != nil {
+	if err := o.results.check(cmd, req); err != nil {
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {
@@ -292,6 +300,15 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 		a.stderr.Printf("resuming run %s: %s%s", dir.info.ID, printable(dir.info.Program), what)
 	}
 	return a.runIn(cmd.Context(), o, dir, req)
+}
+
+// checkOwner refuses to continue a run whose job this program does not have. One of the same name may be another one.
+func (a *app) checkOwner(dir *runDir, req *api.JobRequest) error {
+	name := req.Program.Builtin
+	if name == "" || a.own == (dir.info.Owner != "") && slices.Contains(a.builtinNames(), name) {
+		return nil
+	}
+	return &exitError{code: exitUsage, err: fmt.Errorf("run %s is of the job %s of another program; continue it by: %s run --resume %[1]s", dir.info.ID, name, dir.info.continues())}
 }
 
 // runGrace is the drain grace at the end of a run: running attempts are no longer needed, or are run again by --resume. Unlike

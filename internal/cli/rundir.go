@@ -18,6 +18,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/datadir"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
@@ -49,12 +50,21 @@ type runInfo struct {
 	Growing  bool      `json:"growing,omitempty"` // the rest of standard input was still coming when it began
 	Stdout   *place    `json:"stdout,omitempty"`  // where the outputs begin; nil: not a regular file
 	Header   int       `json:"header,omitempty"`  // first lines of each output, for --concat
+	Owner    string    `json:"owner,omitempty"`   // path of the program of a user whose job it is; empty: any program continues it that has such a job
 
 	// How it ended last; absent while it runs for the first time, and if its process was killed then.
 	Status string `json:"status,omitempty"` // of its job
 	Tasks  uint64 `json:"tasks,omitempty"`
 	Done   uint64 `json:"done,omitempty"`
 	Failed uint64 `json:"failed,omitempty"`
+}
+
+// continues is the program that continues the run.
+func (i *runInfo) continues() string {
+	if i.Owner == "" {
+		return "bridgefour"
+	}
+	return placeholder.Quote(i.Owner)
 }
 
 // logFolder is the folder of the log of a run.
@@ -203,8 +213,7 @@ func listRuns(runs string) (list []*runDir, leftovers []string, err error) {
 			leftovers = append(leftovers, d.path)
 			continue
 		}
-		text, err := os.ReadFile(d.file("run.json"))
-		if err == nil && json.Unmarshal(text, &d.info) == nil && d.info.ID == name.Name() {
+		if d.readInfo() && d.info.ID == name.Name() {
 			list = append(list, d)
 		}
 	}
@@ -212,6 +221,12 @@ func listRuns(runs string) (list []*runDir, leftovers []string, err error) {
 		return cmp.Or(b.info.Created.Compare(a.info.Created), strings.Compare(b.info.ID, a.info.ID))
 	})
 	return list, leftovers, nil
+}
+
+// readInfo reads run.json, if it can be read.
+func (d *runDir) readInfo() bool {
+	text, err := os.ReadFile(d.file("run.json"))
+	return err == nil && json.Unmarshal(text, &d.info) == nil
 }
 
 // ownFolder reports whether a folder is this user's.

@@ -145,7 +145,7 @@ func (a *app) showRunCommand() *cobra.Command {
 			if err := t.flush(); err != nil || s.Status == runGoesOn {
 				return err
 			}
-			a.stderr.Printf("'bridgefour run --resume %s' continues it, 'bridgefour runs rm %[1]s' removes it", s.ID)
+			a.stderr.Printf("'%s run --resume %s' continues it, 'bridgefour runs rm %[2]s' removes it", s.continues(), s.ID)
 			return nil
 		},
 	}

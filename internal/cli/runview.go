@@ -126,7 +126,7 @@ func (a *app) openView(ctx context.Context, id string, logs bool) (_ *runView, e
 func (v *runView) explain(e *api.Explanation) {
 	e.Advice = nil
 	if v.run.Status != runGoesOn {
-		e.Advice = []string{"bridgefour run --resume " + v.run.ID + " runs only what is not done"}
+		e.Advice = []string{v.run.continues() + " run --resume " + v.run.ID + " runs only what is not done"}
 	}
 	switch v.run.Status {
 	case runInterrupted:

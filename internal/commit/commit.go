@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
@@ -53,6 +51,7 @@ type Part struct {
 	Size     uint64
 	Records  uint64
 	Checksum uint64 // xxh64
+	Maker    layout.Maker
 	File     string // name in the job's private folder
 	Name     string // below the output folder; empty: part-NNNNN, or the collected result
 }
@@ -77,18 +76,37 @@ func (e *OccupiedError) Error() string {
 		e.Dir, strings.Join(e.Names, ", "))
 }
 
-// PartsError reports parts that differ from what the tasks wrote.
-type PartsError struct {
-	Dir     blob.Location
-	Bad     uint64 // missing or of another size
-	Parts   uint64
-	Samples []string
+// LostError reports parts that are missing, or have another size than their tasks wrote. Nothing was changed.
+type LostError struct {
+	Dir   blob.Location
+	Parts uint64 // of the output
+	Lost  []LostPart
 }
 
-func (e *PartsError) Error() string {
-	return fmt.Sprintf("%d of %d parts of output %q differ from what the tasks wrote (%s): %s was changed, or is "+
-		"not the same folder on all workers",
-		e.Bad, e.Parts, e.Dir, strings.Join(e.Samples, ", "), e.Dir.Join(layout.Temporary))
+// LostPart is a part that is lost.
+type LostPart struct {
+	Part
+	What string // is wrong with it
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("%d of %d parts of output %q are not what the tasks wrote (%s): %s was changed", len(e.Lost), e.Parts, e.Dir, e.samples(), e.Dir.Join(layout.Temporary))
+}
+
+// samples describes some of the parts.
+func (e *LostError) samples() string {
+	var list []string
+	for i := range e.Lost[:min(len(e.Lost), 3)] {
+		list = append(list, e.Lost[i].File+" "+e.Lost[i].What)
+	}
+	return strings.Join(list, ", ")
+}
+
+// UnseenError reports parts that are missing, perhaps only for this worker.
+type UnseenError struct{ LostError }
+
+func (e *UnseenError) Error() string {
+	return fmt.Sprintf("%d of %d parts of output %q are missing (%s); does this worker see the folder that the others write to?", len(e.Lost), e.Parts, e.Dir, e.samples())
 }
 
 // Publish makes an output complete. It is idempotent: it may be called again with the same parts after it failed, after a crash at
@@ -117,6 +135,18 @@ type publication struct {
 }
 
 func (p *publication) run(ctx context.Context) error {
+	there, err := p.folderExists(ctx)
+	if err != nil {
+		return err
+	}
+	if !there { // the lock creates it, and this worker would seem to see it the next time
+		if err := p.dropAbsentResult(ctx, false); err != nil {
+			return err
+		}
+		if err := p.check(ctx, false, there); err != nil {
+			return err
+		}
+	}
 	// Two jobs of one cluster never share an output, but those of two embedded clusters may: both would find it empty, and replace
 	// each other's parts.
 	unlock, err := lock(ctx, p.store, p.out.Dir)
@@ -140,7 +170,7 @@ func (p *publication) run(ctx context.Context) error {
 	}
 	// The manifest is written last: if it exists, only the cleanup is left. But a partial output may have grown.
 	if !own.success || p.out.Partial {
-		if err := p.check(ctx, own.any()); err != nil {
+		if err := p.check(ctx, own.any(), there); err != nil {
 			return err
 		}
 		if err := p.claim(ctx, own); err != nil {
@@ -159,6 +189,15 @@ func (p *publication) run(ctx context.Context) error {
 		}
 	}
 	return removePrivate(ctx, p.store, p.out)
+}
+
+// folderExists reports whether the output folder exists.
+func (p *publication) folderExists(ctx context.Context) (bool, error) {
+	_, err := p.store.Stat(ctx, p.out.Dir)
+	if blob.IsMissing(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // lock locks dir against other publications, if the store supports locks.
@@ -187,15 +226,10 @@ func ownership(ctx context.Context, store blob.Store, out Output) (owned, error)
 	own.partial, errs[1] = isManifestOf(ctx, store, out.Dir.Join(layout.Partial), out.UID)
 	_, errs[2] = store.Stat(ctx, out.private().Join(layout.Mark))
 	own.mark = errs[2] == nil
-	if isMissing(errs[2]) {
+	if blob.IsMissing(errs[2]) {
 		errs[2] = nil
 	}
 	return own, errors.Join(errs[:]...)
-}
-
-// isMissing reports whether a file does not exist, including one below another file.
-func isMissing(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // claim makes the output folder this job's.
@@ -241,7 +275,7 @@ func (p *publication) clearEarlier(ctx context.Context) error {
 		}
 		if _, err := p.store.Stat(ctx, name); err == nil {
 			found = append(found, name)
-		} else if !isMissing(err) {
+		} else if !blob.IsMissing(err) {
 			return err
 		}
 	}
@@ -276,9 +310,9 @@ func outputFiles(ctx context.Context, store blob.Store, dir blob.Location, priva
 		base := name.Base()
 		return !folder && layout.IsPublished(base)
 	}
-	for info, err := range store.List(ctx, dir, keep) {
+	for info, err := range store.List(ctx, dir, keep, nil) {
 		switch base := info.Name.Base(); {
-		case err != nil && !isMissing(err):
+		case err != nil && !blob.IsMissing(err):
 			return files, err
 		case layout.IsManifest(base):
 			files.manifests = append(files.manifests, info.Name)

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -373,12 +374,63 @@ func TestMissingPartChangesNothing(t *testing.T) {
 		spoil(store)
 		before := blobtest.Names(t, store, dir)
 		_, err := commit.Publish(t.Context(), store, j.out, j.seq())
-		if _, ok := errors.AsType[*commit.PartsError](err); !ok || !strings.Contains(err.Error(), name) {
-			t.Errorf("Publish = %v, want a PartsError with %q", err, name)
+		if _, ok := errors.AsType[*commit.LostError](err); !ok || !strings.Contains(err.Error(), name) {
+			t.Errorf("Publish = %v, want a LostError with %q", err, name)
 		}
 		if got := blobtest.Names(t, store, dir); !slices.Equal(got, before) {
 			t.Errorf("Publish changed %q to %q", before, got)
 		}
+	}
+}
+
+// TestLostOrUnseen: parts that are missing are lost, unless the worker may not see the folder that the others write to.
+func TestLostOrUnseen(t *testing.T) {
+	const this, other = layout.MadeHere, layout.MadeElsewhere
+	for name, test := range map[string]struct {
+		makers [3]layout.Maker
+		spoil  func(private string) error // removes the last part, at least
+		lost   []uint64                   // nil: none
+	}{
+		"a folder":             {[3]layout.Maker{this, this, other}, func(p string) error { return errors.Join(os.Remove(p+"/map-2-102"), os.Mkdir(p+"/map-2-102", 0o755)) }, []uint64{2}},
+		"own":                  {[3]layout.Maker{this, this, this}, func(p string) error { return os.Remove(p + "/map-2-102") }, []uint64{2}},
+		"another's":            {[3]layout.Maker{other, this, other}, func(p string) error { return os.Remove(p + "/map-2-102") }, []uint64{2}},
+		"all of another":       {[3]layout.Maker{this, this, other}, func(p string) error { return os.Remove(p + "/map-2-102") }, nil},
+		"private folder":       {[3]layout.Maker{other, other, other}, os.RemoveAll, []uint64{0, 1, 2}},
+		"output folder":        {[3]layout.Maker{other, other, other}, func(p string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(p))) }, nil},
+		"output folder, own":   {[3]layout.Maker{other, this, other}, func(p string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(p))) }, []uint64{0, 1, 2}},
+		"own there, some gone": {[3]layout.Maker{this, other, other}, func(p string) error { return os.Remove(p + "/map-2-102") }, []uint64{2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, out := blob.NewFiles(), filepath.Join(t.TempDir(), "out")
+			j := newJob(blob.Location(out), 3)
+			for i, maker := range test.makers {
+				j.parts[i].Maker = maker
+			}
+			j.prepare(t, store)
+			if err := test.spoil(filepath.Join(out, layout.Private(uid))); err != nil {
+				t.Fatal(err)
+			}
+			_, before := os.Stat(out)
+			_, err := commit.Publish(t.Context(), store, j.out, j.seq())
+			if test.lost == nil {
+				if _, ok := errors.AsType[*commit.UnseenError](err); !ok || !strings.Contains(err.Error(), "does this worker see the folder") {
+					t.Errorf("Publish = %v, want an UnseenError", err)
+				}
+			} else if lost, ok := errors.AsType[*commit.LostError](err); !ok {
+				t.Errorf("Publish = %v, want a LostError", err)
+			} else {
+				var got []uint64
+				for _, p := range lost.Lost {
+					got = append(got, p.Index)
+				}
+				if !slices.Equal(got, test.lost) {
+					t.Errorf("lost: %v, want %v", got, test.lost)
+				}
+			}
+			if _, after := os.Stat(out); (before == nil) != (after == nil) {
+				t.Errorf("the output folder was %v, and is %v", before, after)
+			}
+		})
 	}
 }
 
@@ -511,7 +563,7 @@ func scenarios() map[string]scenario {
 	interrupted := func(t *testing.T, s blob.Store) {
 		t.Helper()
 		earlierNamed.prepare(t, s)
-		faulty := &blobtest.Faulty{Store: s, FailAt: 22}
+		faulty := &blobtest.Faulty{Store: s, FailAt: 23}
 		if err := publish(earlierNamed)(t, faulty); !errors.Is(err, blobtest.ErrInjected) {
 			t.Fatalf("Publish = %v", err)
 		}

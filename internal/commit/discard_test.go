@@ -27,7 +27,7 @@ func (*discard) Open(context.Context, blob.Location, int64) (blob.File, error) {
 	return nil, fs.ErrNotExist
 }
 
-func (*discard) List(context.Context, blob.Location, blob.Keep) iter.Seq2[blob.Info, error] {
+func (*discard) List(context.Context, blob.Location, blob.Keep, blob.Linked) iter.Seq2[blob.Info, error] {
 	return func(func(blob.Info, error) bool) {}
 }
 

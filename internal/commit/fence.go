@@ -81,7 +81,7 @@ const markBytesMax = 256
 // readMark returns what the mark of another job says; nothing, if there is none, or it says nothing.
 func readMark(ctx context.Context, store blob.Store, private blob.Location) (mark api.Manifest, err error) {
 	file, err := store.Open(ctx, private.Join(layout.Mark), 0)
-	if isMissing(err) {
+	if blob.IsMissing(err) {
 		return mark, nil
 	}
 	if err != nil {

@@ -51,7 +51,7 @@ func listedNames(ctx context.Context, store blob.Store, dir blob.Location) (name
 // recordedNames returns the files in dir whose names are recorded in the private folder of a job.
 func recordedNames(ctx context.Context, store blob.Store, dir, private blob.Location) (names []blob.Location, err error) {
 	file, err := store.Open(ctx, private.Join(layout.Names), 0)
-	if isMissing(err) {
+	if blob.IsMissing(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -114,7 +114,7 @@ func (p *publication) isNamed() bool { return p.out.Manifest.NameParts != "" }
 func (p *publication) publicNames() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range p.list.parts {
-			if _, public, _ := p.file(i); !yield(public) {
+			if !yield(p.file(i).Name) {
 				return
 			}
 		}
@@ -127,14 +127,14 @@ func (p *publication) checkFree(ctx context.Context) error {
 		mu    sync.Mutex // guards found
 		found []blob.Location
 	)
-	err := p.each(ctx, func(_, public string, _ uint64) error {
-		_, err := p.store.Stat(ctx, p.out.Dir.Join(public))
-		if isMissing(err) {
+	err := p.each(ctx, func(part Part) error {
+		_, err := p.store.Stat(ctx, p.out.Dir.Join(part.Name))
+		if blob.IsMissing(err) {
 			return nil
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		found = append(found, p.out.Dir.Join(public))
+		found = append(found, p.out.Dir.Join(part.Name))
 		return err
 	})
 	if err != nil {
@@ -174,8 +174,8 @@ func privateFolders(ctx context.Context, store blob.Store, dir blob.Location) (f
 		}
 		return false
 	}
-	for _, e := range store.List(ctx, dir.Join(layout.Temporary), keep) {
-		if e != nil && !isMissing(e) {
+	for _, e := range store.List(ctx, dir.Join(layout.Temporary), keep, nil) {
+		if e != nil && !blob.IsMissing(e) {
 			err = errors.Join(err, e)
 		}
 	}
@@ -209,7 +209,7 @@ func headOf(ctx context.Context, store blob.Store, name blob.Location) (head api
 // readManifest reads a manifest, if there is one, up to its parts, which are last: there may be a million.
 func readManifest(ctx context.Context, store blob.Store, name blob.Location, then func(parts *json.Decoder, head *api.Manifest)) error {
 	file, err := store.Open(ctx, name, 0)
-	if isMissing(err) {
+	if blob.IsMissing(err) {
 		return nil
 	}
 	if err != nil {

@@ -3,12 +3,14 @@ package commit
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +20,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// partList stores parts in about 70 bytes each: they are iterated several times, and there may be millions.
+// partList stores parts in about 80 bytes each: they are iterated several times, and there may be millions.
 type partList struct {
 	parts  []partEntry
 	names  []byte // of the files, concatenated; behind each, if it has one of its own, a zero byte and its name below the output folder
@@ -28,6 +30,7 @@ type partList struct {
 type partEntry struct {
 	index, size, records, checksum uint64
 	nameEnd                        uint64 // in names
+	maker                          layout.Maker
 }
 
 func collect(parts iter.Seq2[Part, error]) (*partList, error) {
@@ -50,7 +53,7 @@ func collect(parts iter.Seq2[Part, error]) (*partList, error) {
 			}
 			l.names = append(append(l.names, 0), part.Name...)
 		}
-		l.parts = append(l.parts, partEntry{part.Index, part.Size, part.Records, part.Checksum, uint64(len(l.names))})
+		l.parts = append(l.parts, partEntry{part.Index, part.Size, part.Records, part.Checksum, uint64(len(l.names)), part.Maker})
 	}
 	return l, nil
 }
@@ -72,28 +75,31 @@ func (l *partList) len() int {
 	return len(l.parts)
 }
 
-// file returns the i-th file's private name, without folder, its public name below the output folder, and its size.
-func (p *publication) file(i int) (private, public string, size uint64) {
+// file returns the i-th file: File is its private name, without folder, and Name its public one below the output folder.
+func (p *publication) file(i int) Part {
 	l := p.list
 	if i == len(l.parts) {
-		return l.result.File, layout.Result, l.result.Size
+		result := l.result
+		result.Name = layout.Result
+		return result
 	}
 	from := uint64(0)
 	if i > 0 {
 		from = l.parts[i-1].nameEnd
 	}
 	e := &l.parts[i]
-	private, public, named := strings.Cut(string(l.names[from:e.nameEnd]), "\x00")
-	if !named {
-		public = layout.Part(e.index, p.out.Tasks)
+	part := Part{Index: e.index, Size: e.size, Records: e.records, Checksum: e.checksum, Maker: e.maker}
+	var named bool
+	if part.File, part.Name, named = strings.Cut(string(l.names[from:e.nameEnd]), "\x00"); !named {
+		part.Name = layout.Part(e.index, p.out.Tasks)
 	}
-	return private, public, e.size
+	return part
 }
 
 // stat finds a file in the private folder or, if the output folder is ours, published.
 func (p *publication) stat(ctx context.Context, private, public string, ours bool) (blob.Info, error) {
 	info, err := p.store.Stat(ctx, p.private.Join(private))
-	if isMissing(err) && ours {
+	if blob.IsMissing(err) && ours {
 		info, err = p.store.Stat(ctx, p.out.Dir.Join(public))
 	}
 	return info, err
@@ -106,46 +112,52 @@ func (p *publication) dropAbsentResult(ctx context.Context, ours bool) error {
 		return nil
 	}
 	_, err := p.stat(ctx, p.list.result.File, layout.Result, ours)
-	if isMissing(err) {
+	if blob.IsMissing(err) {
 		p.list.result.File = ""
 		return nil
 	}
 	return err
 }
 
-// check checks that every file exists with its size, in the private folder or, if the output folder is ours, published.
-func (p *publication) check(ctx context.Context, ours bool) error {
+// check checks that every file exists with its size, in the private folder or, if the output folder is ours, published. The error is a LostError or an UnseenError.
+// Their content is not read: that would take as long as writing them did.
+func (p *publication) check(ctx context.Context, ours, folder bool) error {
 	var (
-		mu  sync.Mutex // guards bad
-		bad = PartsError{Dir: p.out.Dir, Parts: uint64(p.list.len())}
+		mu   sync.Mutex // guards bad, gone and seen
+		bad  = LostError{Dir: p.out.Dir, Parts: uint64(p.list.len())}
+		gone bool
+		seen layout.Seen
 	)
-	err := p.each(ctx, func(private, public string, size uint64) error {
-		info, err := p.stat(ctx, private, public, ours)
-		var what string
+	err := p.each(ctx, func(part Part) error {
+		info, err := p.stat(ctx, part.File, part.Name, ours)
+		missing, what := blob.IsMissing(err), ""
 		switch {
-		case isMissing(err):
-			what = fmt.Sprintf("%s is missing", private)
+		case missing:
+			what = "is missing"
+		case blob.IsReplaced(err), info.Folder:
+			what = "is not a file"
 		case err != nil:
 			return err
-		case uint64(info.Size) != size:
-			what = fmt.Sprintf("%s has %d bytes instead of %d", private, info.Size, size)
-		default:
-			return nil
+		case uint64(info.Size) != part.Size:
+			what = fmt.Sprintf("has %d bytes instead of %d", info.Size, part.Size)
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if bad.Bad++; len(bad.Samples) < 3 {
-			bad.Samples = append(bad.Samples, what)
+		seen.Add(part.Maker, !missing)
+		if what != "" {
+			bad.Lost = append(bad.Lost, LostPart{part, what})
+			gone = gone || missing
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil || len(bad.Lost) == 0:
 		return err
+	case gone && !seen.Lost(func() bool { return folder }):
+		return &UnseenError{bad}
 	}
-	if bad.Bad > 0 {
-		return &bad
-	}
-	return nil
+	slices.SortFunc(bad.Lost, func(a, b LostPart) int { return cmp.Compare(a.Index, b.Index) })
+	return &bad
 }
 
 // publishParts publishes the files, durably.
@@ -157,8 +169,8 @@ func (p *publication) publishParts(ctx context.Context) error {
 	if err := p.makeFolders(ctx, below); err != nil {
 		return err
 	}
-	err := p.each(ctx, func(private, public string, _ uint64) error {
-		return p.store.Publish(ctx, p.private.Join(private), p.out.Dir.Join(public))
+	err := p.each(ctx, func(part Part) error {
+		return p.store.Publish(ctx, p.private.Join(part.File), p.out.Dir.Join(part.Name))
 	})
 	if err != nil {
 		return err
@@ -167,7 +179,7 @@ func (p *publication) publishParts(ctx context.Context) error {
 }
 
 // each calls do for all files, several at once, for stores with a network latency. A file system renames one by one anyway.
-func (p *publication) each(ctx context.Context, do func(private, public string, size uint64) error) error {
+func (p *publication) each(ctx context.Context, do func(part Part) error) error {
 	const parallel, chunk = 16, 64
 	var (
 		wg     sync.WaitGroup
@@ -267,7 +279,7 @@ func (p *publication) encodeManifest(w io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("inputs of the parts: %w", err)
 		}
-		_, public, _ := p.file(i)
+		public := p.file(i).Name
 		checksum := e.checksum
 		if e.size == 0 {
 			checksum = emptyChecksum // not reported for empty outputs

@@ -141,7 +141,6 @@ func (e *engine) image() {
 	e.run("docker", "build", "-f", "deploy/docker/Dockerfile", "--target", "tools", "--build-arg", "TOOLS=bridgefour", "--build-arg", "ROOTFS=prebuilt",
 		"--build-arg", "TARGETARCH="+runtime.GOARCH, "-t", "bridgefour:tools", ".") // no other base can be pulled
 	e.run("docker", "run", "--rm", "bridgefour:tools", "version")
-	e.run("make", "rootfs", "ARCH=arm64")
 }
 
 // cluster starts three leaders and three workers, and submits jobs from the host, at first to a follower.

@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,7 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// TestJobsTakeTurns submits 200 jobs, from eight clients, that write 20 folders again and again, read one of them, or read all. Each reader sees whole outputs, and each
+// TestJobsTakeTurns submits 200 jobs, from eight clients, that write 20 folders again and again, read one of them, or read all, also through links. Each reader sees whole outputs, and each
 // folder has the parts of one job at the end.
 func TestJobsTakeTurns(t *testing.T) {
 	t.Parallel()
@@ -29,6 +31,9 @@ func TestJobsTakeTurns(t *testing.T) {
 	var ids []uint64
 	for n := range folders {
 		ids = append(ids, c.submit(writer(n)))
+		if err := errors.Join(os.MkdirAll(c.path("links"), 0o700), os.Symlink(folder(n), c.path("links", fmt.Sprint(n)))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, id := range ids {
 		c.done(id)
@@ -38,8 +43,13 @@ func TestJobsTakeTurns(t *testing.T) {
 		r := writer(random.IntN(folders))
 		if kind := random.IntN(10); kind < 5 {
 			r = &api.JobRequest{Program: api.Program{Command: []string{"cat"}}, Inputs: []string{folder(random.IntN(folders))}, Output: c.path("read", fmt.Sprint(i))}
-			if kind == 0 {
+			switch kind {
+			case 0:
 				r.Inputs = []string{c.path("data", "*", "part-*")}
+			case 1:
+				r.Inputs = []string{c.path("links")}
+			case 2:
+				r.Inputs = []string{c.path("links", "*", "part-*")}
 			}
 		}
 		requests <- r

@@ -102,7 +102,7 @@ func (r *reduction) wantCounts() {
 	wantOutput(r.t, r.out, make([][]byte, reducers))
 }
 
-// TestSegmentsLost removes, cuts and changes outputs of map tasks while a reduce task runs: of the map stage those tasks alone run again, and the reduce tasks are
+// TestSegmentsLost removes, cuts, changes and replaces outputs of map tasks while a reduce task runs: of the map stage those tasks alone run again, and the reduce tasks are
 // not charged.
 func TestSegmentsLost(t *testing.T) {
 	t.Parallel()
@@ -121,8 +121,11 @@ func TestSegmentsLost(t *testing.T) {
 	text := []byte(readFile(t, segments[4]))
 	text[len(text)/2] ^= 0x10
 	write(t, segments[4], string(text))
+	if err := errors.Join(os.Remove(segments[5]), os.Mkdir(segments[5], 0o755)); err != nil {
+		t.Fatal(err)
+	}
 	r.wantCounts()
-	want := map[string]int{"0": 1, "1": 2, "2": 1, "3": 2, "4": 2, "5": 1}
+	want := map[string]int{"0": 1, "1": 2, "2": 1, "3": 2, "4": 2, "5": 2}
 	if got := r.begun("map"); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("map tasks begun: %v, want %v", got, want)
 	}
@@ -135,7 +138,55 @@ func TestSegmentsLost(t *testing.T) {
 	}
 }
 
-// TestSegmentsRemoved: the segments of a job without an output folder are removed when the last reduce task is done, and its result stays.
+// TestPartsLost removes and cuts outputs of done reduce tasks before the commit: those tasks alone run again, and the commit is not charged.
+func TestPartsLost(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.worker("one", "--slots", "1")
+	c.untilAlive(1)
+	begun := step(`echo "$B4_STAGE $B4_TASK $B4_ATTEMPT" >> "` + c.path("begun") + `"`)
+	id := c.submit(&api.JobRequest{
+		Range: &api.Range{From: 1, To: 9}, Output: c.path("out"), Partitions: reducers,
+		Program: api.Program{
+			Command: []string{"sh", "-c", sequence([]step{begun, printItem}), "sh", "{}"},
+			Reduce:  sequence([]step{begun, `[ $B4_TASK != 3 ] || ` + waitFor(c.path("gate")), "cat"}),
+		},
+	})
+	part := func(task int) string {
+		found, err := filepath.Glob(filepath.Join(c.path("out"), "_temporary", "*", fmt.Sprintf("reduce-%d-*", task)))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("output of reduce task %d: %q, %v", task, found, err)
+		}
+		return found[0]
+	}
+	until(t, "the last reduce task waits", func() bool { return c.job(id).Stages[1].Done == reducers-1 })
+	if err := os.Remove(part(0)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, part(2), "cut")
+	write(t, c.path("gate"), "")
+	c.done(id)
+	wantOutput(t, c.path("out"), make([][]byte, reducers))
+	var lines []string
+	for i := range reducers {
+		lines = append(lines, strings.Fields(readFile(t, filepath.Join(c.path("out"), fmt.Sprintf("part-%05d", i))))...)
+	}
+	if slices.Sort(lines); !slices.Equal(lines, strings.Split("123456789", "")) {
+		t.Errorf("the parts have %q", lines)
+	}
+	if r := (&reduction{cluster: c}); fmt.Sprint(r.begun("reduce")) != "map[0:2 1:1 2:2 3:1]" || len(r.begun("map")) != 9 || strings.Count(readFile(t, c.path("begun")), "map") != 9 {
+		t.Errorf("tasks begun: %v", readFile(t, c.path("begun")))
+	}
+	for _, task := range c.tasks(id, api.TaskQuery{}) {
+		for _, f := range task.Failures {
+			if f.Kind != "lost_output" || task.Name != fmt.Sprintf("%d/reduce/0", id) && task.Name != fmt.Sprintf("%d/reduce/2", id) {
+				t.Errorf("failure of %s: %+v", task.Name, f)
+			}
+		}
+	}
+}
+
+// TestSegmentsRemoved: the segments of a job without an output folder are removed when it is done, and its result stays.
 func TestSegmentsRemoved(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

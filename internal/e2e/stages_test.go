@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,18 +14,33 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-var stagesSeed = flag.Uint64("stages.seed", 0, "the seed of TestStagesKilled; 0: random")
+var (
+	stagesSeed  = flag.Uint64("stages.seed", 0, "the only seed of TestStagesKilled; 0: random ones")
+	stagesSeeds = flag.Int("stages.seeds", 3, "how many random seeds TestStagesKilled plays")
+)
 
 // TestStagesKilled kills workers and the leader at random moments while jobs of three stages run, and compares their outputs with those of the
 // coreutils.
 func TestStagesKilled(t *testing.T) {
 	t.Parallel()
-	seed := *stagesSeed
-	if seed == 0 {
-		seed = rand.Uint64()
+	seeds := []uint64{*stagesSeed}
+	if seeds[0] == 0 {
+		seeds = make([]uint64, *stagesSeeds)
+		for i := range seeds {
+			seeds[i] = rand.Uint64()
+		}
 	}
-	t.Logf("go test -run TestStagesKilled -stages.seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	for _, seed := range seeds {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("go test ./internal/e2e -run TestStagesKilled -stages.seed %d", seed)
+			killStages(t, rand.New(rand.NewPCG(seed, 0)))
+		})
+	}
+}
+
+func killStages(t *testing.T, random *rand.Rand) {
+	t.Helper()
 	c := newCluster(t)
 	workers := c.workers(2)
 	files := book1(t, c)

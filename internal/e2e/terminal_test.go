@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -109,6 +110,44 @@ func TestTerminalFailure(t *testing.T) {
 		}
 		if got, want := strings.Contains(s.tmux("capture-pane", "-p", "-e"), "\x1b[31m"), env == ""; got != want {
 			t.Errorf("%q: red is %v, want %v", env, got, want)
+		}
+	}
+}
+
+// TestTerminalLock: what is typed at a shell goes to the shell, and not to the command of a lock in its background; in the foreground it goes to the command.
+func TestTerminalLock(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skip("there is no bash on this machine")
+	}
+	c := newCluster(t)
+	for _, test := range []struct{ after, command, shell string }{
+		{" &", "command: <>", "first second third"},
+		{"", "command: <echo first>", "second third"},
+	} {
+		s := c.screen(200, "PS1='$ ' bash --norc --noediting -i")
+		enter := func(lines ...string) {
+			for _, line := range lines {
+				s.tmux("send-keys", line, "Enter")
+			}
+		}
+		enter(binary + " lock x --cluster " + c.known + " -- sh -c 'echo held; read line; echo \"command: <$line>\"'" + test.after)
+		until(t, "the lock", func() bool { return slices.Contains(s.lines(), "held") || slices.Contains(s.lines(), "$ held") })
+		enter("echo first", "echo second", "echo third", "exit", "exit")
+		until(t, "the end", func() bool { return slices.Contains(s.lines(), "exit 0") })
+		var command string
+		var shell []string
+		for _, line := range s.lines() {
+			line = strings.TrimPrefix(line, "$ ")
+			switch {
+			case strings.HasPrefix(line, "command: "):
+				command = line
+			case line == "first" || line == "second" || line == "third":
+				shell = append(shell, line)
+			}
+		}
+		if got := strings.Join(shell, " "); command != test.command || got != test.shell {
+			t.Errorf("lock%s: %s, and the shell had %q; want %s and %q", test.after, command, got, test.command, test.shell)
 		}
 	}
 }

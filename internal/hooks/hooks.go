@@ -19,7 +19,7 @@ type Mapper interface {
 
 // Task runs the tasks of one slot, one after the other. It reuses its buffers.
 type Task interface {
-	// Run calls Map. The output is complete after Finish.
+	// Run calls Map, once for each file of Source. The output is complete after Finish.
 	Run(ctx context.Context, spec *TaskSpec) error
 	// Finish flushes the output and returns the number of its lines. The error is the first one of reading or writing, even if the job has
 	// ignored it. After a failed Run it saves the end of the output, for the user.
@@ -38,8 +38,8 @@ type TaskSpec struct {
 	Settings map[string]string
 	Input    string
 	Item     []byte
-	// Source reads the split. It may have two more methods: Offset() int64, the offset of the next byte in the input, for errors, and
-	// Header() ([]byte, error), for Task.Header.
+	// Source reads the split. It may have three more methods: Offset() int64, the offset of the next byte in the input, for errors;
+	// Header() ([]byte, error), for Task.Header; and Next() (path string, more bool, err error), for Task.NextInput.
 	Source io.Reader
 	// Output receives the part in large pieces. It is not called for an empty part.
 	Output io.Writer

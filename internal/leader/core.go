@@ -80,7 +80,9 @@ type Effects struct {
 	Spools    []string            // spool folders to be removed
 	Due       []state.JobID       // jobs whose deferred input must be planned
 	Locks     []state.LockID      // of clients: granted or gone
-	Wake      time.Time           // call Step by then, if no input comes before
+	// Quarantines are volatile: no event of the log tells of them.
+	Quarantines []Quarantine
+	Wake        time.Time // call Step by then, if no input comes before
 }
 
 // Send is a message for a worker.
@@ -124,6 +126,8 @@ type Core struct {
 	inputsKept uint64                   // see inputsKept; tests lower it
 	forgetting bool                     // a command that forgets the oldest job is on its way through the log
 	tails      wire.TailRate
+	runTimes   map[state.JobID]map[uint32]*runTimes // of stages that have not ended
+	exits      exitBook
 	speculated time.Time     // when stragglers were last looked for
 	due        []state.JobID // jobs whose deferred input an earlier leader may have planned
 	result     state.Result
@@ -152,8 +156,8 @@ func NewCore(cfg CoreConfig) *Core {
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
 		leftovers: newLeftoverBook(m, cfg.Unled, cfg.Now),
-		locks:     lockBook{byID: map[state.LockID]*lockTerm{}},
-		readers:   map[state.JobID]*state.InputReader{}, blocks: state.NewBlockCache(blocksBytesMax), changed: map[state.JobID]struct{}{}, now: cfg.Now,
+		locks:     lockBook{byID: map[state.LockID]*lockTerm{}}, runTimes: map[state.JobID]map[uint32]*runTimes{}, exits: exitBook{},
+		readers: map[state.JobID]*state.InputReader{}, blocks: state.NewBlockCache(blocksBytesMax), changed: map[state.JobID]struct{}{}, now: cfg.Now,
 		inputsKept: inputsKept, openSecret: cfg.OpenSecret, idle: cfg.Idle, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}
 	c.sched.SetQuotas(m.Access().Quotas())
@@ -185,7 +189,7 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 	c.effects = Effects{
 		Propose: c.effects.Propose[:0], Close: c.effects.Close[:0], Replies: c.effects.Replies[:0], Facts: c.effects.Facts[:0],
 		Changed: c.effects.Changed[:0], Forgotten: c.effects.Forgotten[:0], Spools: c.effects.Spools[:0], Failed: c.effects.Failed[:0],
-		Due: c.due, Locks: c.effects.Locks[:0],
+		Due: c.due, Locks: c.effects.Locks[:0], Quarantines: c.effects.Quarantines[:0],
 	}
 	c.due = nil
 	c.now = now

@@ -58,10 +58,10 @@ func (c *Core) handleVerdict(v *state.Verdict) {
 	c.pipeline.decided()
 	c.changed[v.Job] = struct{}{}
 	if v.Won {
+		key := taskKey{sched.Key{Job: v.Job, Stage: v.Stage}, v.Task}
 		c.effects.Done++
-	}
-	if v.Won {
-		c.revokeOther(taskKey{sched.Key{Job: v.Job, Stage: v.Stage}, v.Task}, v.Lease)
+		c.exits.done(key)
+		c.revokeOther(key, v.Lease)
 	}
 	w := c.registry.workers[v.Worker]
 	if w == nil {
@@ -170,7 +170,7 @@ func (c *Core) taskFailed(stage sched.Key, e *state.Event) {
 	}
 	_, twice := c.leases.other(taskKey{stage, e.Task}, e.Lease) // which still runs, or has failed too and opens it
 	if !twice && c.leases.current(e.Lease, stage) {             // if its stage has started again since, the task is open already
-		c.sched.Reopen(stage, e.Task, c.now.Add(c.wait(c.machine.Job(e.Job).Spec, e.Fault, e.Count, e.Wait)), avoid)
+		c.sched.Reopen(stage, e.Task, c.now.Add(c.wait(c.machine.Job(e.Job).Spec, e.Fault, e.Count, e.Wait)), avoid, c.exits.apart(taskKey{stage, e.Task}))
 	}
 	c.dirty.markAll()
 }
@@ -195,11 +195,15 @@ func (c *Core) startStage(key sched.Key) {
 	c.dirty.markAll()
 }
 
-// dropSegments asks a worker to remove the segments that a stage has read, unless another stage needs them. It is asked once: what is left is removed with the
+// dropSegments asks a worker to remove the segments that a stage has read, unless another stage needs them. Those that the parts were made of are kept until the
+// job is done: if a part is lost before it is published, its task alone runs again. It is asked once: what is left is removed with the
 // folder, when the job is published or forgotten. Files of later leases are not meant: those are made when a segment is needed again.
 func (c *Core) dropSegments(id state.JobID, stage uint32) {
 	job := c.machine.Job(id)
-	if job == nil || job.Stages[stage].Role != state.RoleReduce || job.Needs(job.Stages[stage].From[0]) || job.Status != state.JobActive && job.Status != state.JobDone {
+	if job == nil || job.Stages[stage].Role != state.RoleReduce || job.Needs(job.Stages[stage].From[0]) {
+		return
+	}
+	if parts := int(stage) == job.Spec.PartStage(); job.Status != state.JobDone && (parts || job.Status != state.JobActive) {
 		return
 	}
 	for _, w := range c.registry.inOrder {
@@ -228,6 +232,7 @@ func (c *Core) endStage(key sched.Key) {
 		c.revoke(func(l *lease) bool { return l.Key == key })
 	}
 	c.sched.EndStage(key)
+	delete(c.runTimes[key.Job], key.Stage)
 }
 
 // endLeases revokes the leases of a job, and grants no more of it.
@@ -236,6 +241,8 @@ func (c *Core) endLeases(id state.JobID) {
 		c.revoke(func(l *lease) bool { return l.Job == id })
 	}
 	c.sched.End(id)
+	delete(c.runTimes, id)
+	delete(c.exits, id)
 }
 
 // revoke revokes the leases for which void is true: their workers stop the attempts and remove what they wrote.

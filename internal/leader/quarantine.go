@@ -1,8 +1,13 @@
 package leader
 
-import "time"
+import (
+	"time"
 
-// When a worker is quarantined: quarantineTasks different tasks have failed on it without a success in between, while another worker
+	"github.com/bridgefour/bridgefour/internal/sched"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// When a worker is quarantined as failing: quarantineTasks different tasks have failed on it without a success in between, while another worker
 // has had a success within quarantineProof. So a job whose tasks fail everywhere quarantines no worker.
 const (
 	quarantineTasks = 8
@@ -10,22 +15,48 @@ const (
 	quarantineTime  = 30 * time.Second
 )
 
-// quarantine is the evidence against a worker on which many different tasks fail, and its sentence: no leases for a while.
+// QuarantineCause is why a worker is quarantined.
+type QuarantineCause uint8
+
+// The causes. The numbers are those of the wire.
+const (
+	NotQuarantined QuarantineCause = iota
+	Failing                        // many different tasks failed on it
+	Slow                           // its attempts take far longer than those of other workers, whatever the stage
+)
+
+func (q QuarantineCause) String() string { return [...]string{"", "failing", "slow"}[q] }
+
+// QuarantineCauses returns all causes.
+func QuarantineCauses() []QuarantineCause { return []QuarantineCause{Failing, Slow} }
+
+// Quarantine is a change of a worker's quarantine: it begins, or has ended if it has no cause.
+type Quarantine struct {
+	Worker state.WorkerID
+	Cause  QuarantineCause
+	For    time.Duration
+}
+
+// quarantine is the evidence against a worker, and its sentence: no leases for a while.
 type quarantine struct {
+	cause   QuarantineCause
+	until   time.Time
 	failed  map[taskKey]struct{} // since the last success; at most quarantineTasks
 	success time.Time            // the last one
-	until   time.Time            // zero: not quarantined
+	speeds  speeds
 }
 
 // active reports whether the worker is quarantined.
-func (q *quarantine) active() bool { return !q.until.IsZero() }
+func (q *quarantine) active() bool { return q.cause != NotQuarantined }
 
 // expired reports whether the quarantine should be lifted.
 func (q *quarantine) expired(now time.Time) bool { return q.active() && !now.Before(q.until) }
 
 // lift ends the quarantine, and drops the evidence.
 func (q *quarantine) lift() {
-	q.until = time.Time{}
+	q.speeds.onTrial = q.speeds.onTrial || q.cause == Slow
+	q.cause, q.until = NotQuarantined, time.Time{}
+	q.speeds.stages = nil
 	clear(q.failed)
 }
 
@@ -46,13 +77,73 @@ func (q *quarantine) fail(key taskKey) bool {
 	return len(q.failed) == quarantineTasks
 }
 
-// quarantine stops granting leases to a worker for a while, if another one proves that the fault is not with the tasks.
-func (c *Core) quarantine(w *worker) {
+// quarantineFailing quarantines a worker on which tasks fail, if another one proves that the fault is not with the tasks.
+func (c *Core) quarantineFailing(w *worker) {
 	for _, other := range c.registry.workers {
 		if other != w && other.assignable() && c.now.Sub(other.quarantine.success) < quarantineProof {
-			w.quarantine.until = c.now.Add(quarantineTime)
-			c.sched.Leave(&w.Worker)
+			c.quarantine(w, Failing, quarantineTime)
 			return
 		}
 	}
+}
+
+// quarantineSlow quarantines a worker that is slow, unless the cluster needs it.
+func (c *Core) quarantineSlow(w *worker) {
+	if w.assignable() && !c.needed(w) {
+		w.quarantine.speeds.sentences++
+		c.quarantine(w, Slow, min(slowTime<<(w.quarantine.speeds.sentences-1), slowTimeMax))
+	}
+}
+
+// quarantine stops granting leases to a worker for a while.
+func (c *Core) quarantine(w *worker, cause QuarantineCause, d time.Duration) {
+	w.quarantine.cause, w.quarantine.until = cause, c.now.Add(d)
+	c.sched.Leave(&w.Worker)
+	c.effects.Quarantines = append(c.effects.Quarantines, Quarantine{w.ID, cause, d})
+}
+
+// lift ends the quarantine of a worker. One that was slow gets no attempts ahead of need until the first has ended.
+func (c *Core) lift(w *worker) {
+	w.Behind = w.Behind || w.quarantine.cause == Slow
+	w.quarantine.lift()
+	c.dirty.mark(w)
+	c.effects.Quarantines = append(c.effects.Quarantines, Quarantine{Worker: w.ID})
+}
+
+// needed reports whether a slow worker is better than none: more slots would be quarantined as slow than are left, or it is the last worker that fits a job.
+// Each slow slot does at most a fifth of what another one does, so the cluster loses no more than a sixth of its speed.
+func (c *Core) needed(w *worker) bool {
+	left, slow := 0, w.Slots
+	for _, other := range c.registry.inOrder {
+		switch {
+		case other == w:
+		case other.assignable():
+			left += other.Slots
+		case other.quarantine.cause == Slow && other.session != nil && !other.lost:
+			slow += other.Slots
+		}
+	}
+	if slow > left {
+		return true
+	}
+	for _, id := range c.machine.Live() {
+		job := c.machine.Job(id)
+		if job.Status != state.JobActive || w.quarantine.active() && c.sched.Able(job) { // which does not count it then, and is cheap
+			continue
+		}
+		if sched.Eligible(job.Spec, &w.Worker) && !c.fitsOther(job.Spec, w) {
+			return true
+		}
+	}
+	return false
+}
+
+// fitsOther reports whether a worker other than w can run the attempts of a job.
+func (c *Core) fitsOther(spec *state.Spec, w *worker) bool {
+	for _, other := range c.registry.inOrder {
+		if other != w && other.assignable() && sched.Eligible(spec, &other.Worker) {
+			return true
+		}
+	}
+	return false
 }

@@ -13,8 +13,8 @@ import (
 type WorkerState struct {
 	Connected bool // it has a session and is not considered lost
 	Draining  bool
-	// Quarantined: no attempt is leased to it for a while, because too many different tasks failed on it.
-	Quarantined bool
+	// Quarantined: no attempt is leased to it for a while.
+	Quarantined QuarantineCause
 	Busy        uint32 // slots that run an attempt
 	Queued      uint32 // attempts leased ahead of need
 	Slots       []wire.SlotStatus
@@ -35,7 +35,7 @@ func (c *Core) WorkerState(id state.WorkerID) (WorkerState, bool) {
 		return WorkerState{}, false
 	}
 	return WorkerState{
-		Connected: w.session != nil && !w.lost, Draining: w.draining, Quarantined: w.quarantine.active(),
+		Connected: w.session != nil && !w.lost, Draining: w.draining, Quarantined: w.quarantine.cause,
 		Busy: uint32(w.Busy()), Queued: uint32(w.Waiting()), Slots: w.slots, Used: w.UsedResources(), Heard: w.heard,
 	}, true
 }

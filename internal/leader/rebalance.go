@@ -57,7 +57,7 @@ func (c *Core) rebalance() {
 		c.dirty.workers = slices.DeleteFunc(c.dirty.workers, func(w *worker) bool {
 			ok := w.assignable()
 			if ok {
-				w.Alone = alone
+				w.Alone, w.Apart = alone, c.runsApart(w)
 				var g sched.Grant
 				if g, ok = c.sched.Next(c.now, &w.Worker); ok {
 					c.grant(w, &g)
@@ -116,10 +116,7 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 		}
 		if splits {
 			split := c.split(job, task)
-			bytes += len(split.GetItem()) + len(split.GetFile().GetPath())
-			for _, v := range split.GetItems().GetValues() {
-				bytes += len(v) + valueBytes
-			}
+			bytes += splitBytes(split)
 			out.Splits = append(out.Splits, split)
 		}
 		out.Index = append(out.Index, task)
@@ -146,11 +143,33 @@ func (c *Core) split(job *state.Job, task uint64) *wire.Split {
 	switch {
 	case s.Values != nil:
 		return &wire.Split{Kind: &wire.Split_Items{Items: &wire.Items{Values: s.Values}}}
+	case s.Files != nil:
+		files := &wire.Files{}
+		for i := range s.Files {
+			files.List = append(files.List, fileSplit(&s.Files[i]))
+		}
+		return &wire.Split{Kind: &wire.Split_Files{Files: files}}
 	case s.Path == nil:
 		return &wire.Split{Kind: &wire.Split_Item{Item: s.Item}}
 	}
-	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{
+	return &wire.Split{Kind: &wire.Split_File{File: fileSplit(&s)}}
+}
+
+func fileSplit(s *state.Split) *wire.FileSplit {
+	return &wire.FileSplit{
 		Path: s.Path, Offset: s.Offset, Length: s.Length, Whole: s.Whole,
 		Size: s.Version.Size, ModifiedUnixNs: s.Version.Modified, Identity: s.Version.Identity, Tail: s.Version.Tail,
-	}}}
+	}
+}
+
+// splitBytes bounds the size of a split in a message, but for leaseBytes.
+func splitBytes(split *wire.Split) int {
+	n := len(split.GetItem()) + len(split.GetFile().GetPath())
+	for _, v := range split.GetItems().GetValues() {
+		n += len(v) + valueBytes
+	}
+	for _, f := range split.GetFiles().GetList() {
+		n += len(f.GetPath()) + leaseBytes
+	}
+	return n
 }

@@ -120,7 +120,7 @@ func TestQuarantineEvidence(t *testing.T) {
 	if q.active() || q.expired(now) {
 		t.Error("evidence alone is a quarantine")
 	}
-	q.until = now.Add(time.Second)
+	q.cause, q.until = Failing, now.Add(time.Second)
 	if !q.active() || q.expired(now) || !q.expired(q.until) {
 		t.Errorf("active %v, expired at once %v, at its end %v; want true, false, true", q.active(), q.expired(now), q.expired(q.until))
 	}

@@ -63,10 +63,24 @@ func (c *Core) handleLost(w *worker, list []*wire.OutputLost) {
 	}
 	for _, o := range list {
 		key, number := newTaskKey(o.GetJob(), uint64(o.GetStage()), o.GetIndex()), state.Lease(o.GetLease())
-		if c.won(key, number) && reads(leased, c.machine.Job(key.Job), key.Stage) {
-			c.handleCommand(Command{Add: func(e *state.Entry) {
-				e.OutputLost(key.Job, key.Stage, key.task, number, w.ID, wire.FailureMessage(o.GetMessage()))
-			}})
+		if !c.won(key, number) || !reads(leased, c.machine.Job(key.Job), key.Stage) {
+			continue
+		}
+		message := wire.FailureMessage(o.GetMessage())
+		if c.machine.Level() == 0 {
+			c.failReaders(w, key.Key, message)
+			continue
+		}
+		c.handleCommand(Command{Add: func(e *state.Entry) { e.OutputLost(key.Job, key.Stage, key.task, number, w.ID, message) }})
+	}
+}
+
+// failReaders fails the attempts of a worker that read a stage. A log of feature level 0 cannot open a task again that is done, and they would be leased for ever.
+func (c *Core) failReaders(w *worker, stage sched.Key, message string) {
+	job := c.machine.Job(stage.Job)
+	for _, number := range w.leases.standing() {
+		if l := w.leases[number]; l.Job == stage.Job && !l.ended && slices.Contains(job.Stages[l.Stage].From, stage.Stage) {
+			c.fail(w, number, state.Failure{Kind: state.OutputError, Message: message}, nil)
 		}
 	}
 }
@@ -116,6 +130,9 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 		took := wire.Entry(f.GetMicros(), i)
 		micros += took
 		millis := took / 1000
+		if len(list) < comparedMax && job.Stages[stage.Stage].Tasks > othersMin {
+			c.observeRunTime(w, stage, runTime{w.ID, millis, wire.Entry(f.GetInputBytes(), i)})
+		}
 		list = append(list, state.Completion{
 			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
 			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),
@@ -196,7 +213,7 @@ func (c *Core) handleFailed(w *worker, f *wire.Failure) {
 		WaitMS: min(f.GetWaitMs(), uint64(retryDelayMax.Milliseconds())), Cancel: f.GetCancel(),
 	}, c.tail(f.GetTail()))
 	if kind != state.BadInput && kind != state.Preempted && w.quarantine.fail(l.taskKey) {
-		c.quarantine(w)
+		c.quarantineFailing(w)
 	}
 }
 

@@ -127,7 +127,11 @@ func (c *Core) scaled(limit *stragglerLimit, task uint64) int64 {
 	if limit.bytes == 0 {
 		return limit.millis
 	}
-	length := c.split(limit.job, task).GetFile().GetLength()
+	split := c.split(limit.job, task)
+	length := split.GetFile().GetLength()
+	for _, f := range split.GetFiles().GetList() {
+		length += f.GetLength()
+	}
 	return int64(float64(limit.millis) * max(1, float64(length)/float64(limit.bytes)))
 }
 
@@ -139,6 +143,7 @@ func (c *Core) revokeOther(key taskKey, number state.Lease) {
 	}
 	if w := c.registry.workers[other.worker]; w != nil {
 		if l := w.leases[other.number]; l != nil && !l.ended {
+			c.observeRevoked(w, l)
 			c.leases.drop(w.leases, other.number)
 			c.release(w, l)
 			c.leaveBehind(w, other.number, l.Job)

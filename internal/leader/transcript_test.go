@@ -23,7 +23,7 @@ import (
 //	expect ID                                   a worker with this id is to come
 //	beat SESSION [LEASE…]                       a heartbeat: these leases run
 //	beating SESSION…                            these repeat their last heartbeat every 300 ms from here on
-//	finish SESSION LEASE…       fail SESSION LEASE KIND
+//	finish SESSION LEASE… [took=D] [bytes=N] [age=N]       fail SESSION LEASE KIND
 //	lost SESSION LEASE…         the outputs of these leases cannot be read
 //	return SESSION LEASE…   draining SESSION   drained SESSION   close SESSION
 //	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [no_second] [lines=A,B,…] [user=U] [max_fails=N] [retry_delay=D] [delay=D] [running=N] [lock=NAME] [grace=D]
@@ -210,11 +210,15 @@ func (s *story) input(command string, list []string, set map[string]string) Inpu
 	case "draining":
 		r.Heartbeat, r.Draining = true, true
 	case "finish":
+		took := time.Second
+		if set["took"] != "" {
+			took = s.duration(set["took"])
+		}
 		for _, text := range list[1:] {
 			p := s.place(text)
 			r.Finished = append(r.Finished, &wire.Finished{
-				Job: p.job, Stage: p.stage, Index: []uint64{p.index}, Lease: []uint64{p.lease}, Size: []uint64{1}, Micros: []uint64{1_000_000},
-				AgeMs: []uint64{s.number(set["age"])},
+				Job: p.job, Stage: p.stage, Index: []uint64{p.index}, Lease: []uint64{p.lease}, Size: []uint64{1}, Micros: []uint64{uint64(took.Microseconds())},
+				InputBytes: []uint64{s.number(set["bytes"])}, AgeMs: []uint64{s.number(set["age"])},
 			})
 		}
 	case "lost":
@@ -395,6 +399,13 @@ func (s *story) step(inputs ...Input) {
 		}
 		s.say("%s is closed, %sbecause %s", s.name(c.Session), refused, c.Reason)
 		delete(s.beating, s.name(c.Session))
+	}
+	for _, q := range e.Quarantines {
+		if q.Cause == NotQuarantined {
+			s.say("worker %d is no longer quarantined", q.Worker)
+		} else {
+			s.say("worker %d is quarantined as %v for %v", q.Worker, q.Cause, q.For)
+		}
 	}
 	for _, dir := range e.Spools {
 		s.say("spool %s is not needed any more", dir)

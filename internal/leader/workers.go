@@ -20,9 +20,8 @@ func (c *Core) updateClusterStatus() {
 		switch {
 		case w.silent(c.now):
 			c.lose(w)
-		case w.quarantine.expired(c.now):
-			w.quarantine.lift()
-			c.dirty.mark(w)
+		case w.quarantine.expired(c.now), w.quarantine.cause == Slow && c.needed(w):
+			c.lift(w)
 		}
 		c.ping(w.session)
 	}
@@ -139,10 +138,13 @@ func (c *Core) connect(s *session, info *state.Worker) {
 		return
 	}
 	if !w.lost && w.incarnation != "" && another {
-		c.chargeRunning(w, fmt.Sprintf("the process of worker %d ended while it ran this", w.ID))
+		c.chargeRunning(w, true, fmt.Sprintf("the process of worker %d ended while it ran this", w.ID))
 	}
 	if old := c.registry.attach(w, s, c.now); old != nil {
 		c.effects.Close = append(c.effects.Close, Close{Session: old.id, Reason: "the worker has connected again"})
+	}
+	if another && w.quarantine.cause == Slow { // it may have moved to another machine
+		c.lift(w)
 	}
 	w.Slots, w.Memory, w.Labels, w.Resources = int(info.Slots), info.Memory, info.Labels, info.Resources
 	w.Protocol = s.hello.GetProtocol()
@@ -255,7 +257,7 @@ func (c *Core) reopen(w *worker, number state.Lease, l *lease) {
 	c.leases.drop(w.leases, number)
 	c.release(w, l)
 	if !twice {
-		c.sched.Reopen(l.Key, l.task, c.now, 0)
+		c.sched.Reopen(l.Key, l.task, c.now, 0, c.exits.apart(l.taskKey))
 	}
 	c.dirty.markAll()
 }
@@ -287,25 +289,20 @@ func (c *Core) drained(w *worker) {
 func (c *Core) lose(w *worker) {
 	w.lost = true
 	c.sched.Leave(&w.Worker)
-	if w.session != nil {
+	ended, message := w.session == nil, fmt.Sprintf("no heartbeat of worker %d for %v while it ran this", w.ID, LossAfter)
+	if ended { // a machine that is gone or cut off does not end its connections
+		message = fmt.Sprintf("the process of worker %d ended while it ran this, or its connection", w.ID)
+	} else {
 		delete(c.registry.sessions, w.session.id)
 		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat for too long"})
 		w.session = nil
 	}
 	c.loseLeftovers(w)
-	c.chargeRunning(w, fmt.Sprintf("no heartbeat of worker %d for %v while it ran this", w.ID, LossAfter))
+	c.chargeRunning(w, ended, message)
 	c.reopenAll(w, nil)
 	if info := c.machine.Worker(w.ID); info != nil && info.Status != state.WorkerDead {
 		c.open().SetWorker("", w.ID, state.WorkerDead)
 	}
-}
-
-// chargeRunning charges the loss of a worker to the tasks that it was running.
-func (c *Core) chargeRunning(w *worker, message string) {
-	for _, number := range c.started(w) {
-		c.fail(w, number, state.Failure{Kind: state.LostWorker, Message: message}, nil)
-	}
-	w.running = nil
 }
 
 // started returns the leases that a worker was running: those that its last heartbeat named, and as many of the oldest as it has slots,

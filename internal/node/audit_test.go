@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -83,6 +84,13 @@ func TestAudit(t *testing.T) {
 	problemOf(t, n.RevokeToken(asking(t.Context(), "DELETE /v1/access/tokens/x"), "x"), http.StatusNotFound, `no token "x"`)
 	_, err = n.AddLeader(asking(t.Context(), "POST /v1/leaders"), "10.0.0.3:6550")
 	problemOf(t, err, http.StatusConflict, "cannot invite")
+	grant, err := n.Lock(user(t.Context(), "bob"), lockOf("h1", 0, "a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Unlock(asking(t.Context(), "DELETE /v1/locks/a"), "h1", []string{"a"}); err != nil {
+		t.Fatal(err)
+	}
 	n.Refused(asking(t.Context(), "GET /v1/jobs"), api.NewProblem(http.StatusUnauthorized, "no token"))
 	r.worker("alice", finishAll)
 	r.until("the worker", func() bool { return n.Cluster().Workers == 1 })
@@ -92,6 +100,7 @@ func TestAudit(t *testing.T) {
 		{Action: "POST /v1/jobs/1/stop"},
 		{Action: "DELETE /v1/access/tokens/x", Verdict: `there is no token "x"`},
 		{Action: "POST /v1/leaders", Verdict: "this leader cannot invite leaders"},
+		{Action: "DELETE /v1/locks/a", Subject: fmt.Sprintf(`the lock of "h1" of user "bob" on "a", "b", fence %d`, grant.Fence)},
 		{Action: "GET /v1/jobs", Verdict: "no token"},
 	}
 	list := r.audits(asking(t.Context(), ""), len(want))

@@ -54,8 +54,12 @@ func (n *Node) planInput(ctx context.Context, id state.JobID) error {
 	}
 	turn := largeTurn{turns: n.large}
 	defer turn.end()
+	slots, err := n.slots(ctx)
+	if err != nil {
+		return err
+	}
 	in, partitions, err := plan.Deferred(ctx, job.Spec, plan.Options{
-		Stores: n.cfg.Stores, Reserved: n.cfg.Reserved, Turn: func(bytes uint64) error { return turn.wait(ctx, bytes) },
+		Slots: slots, Stores: n.cfg.Stores, Reserved: n.cfg.Reserved, Turn: func(bytes uint64) error { return turn.wait(ctx, bytes) },
 	})
 	key := newID()
 	if bad, ok := errors.AsType[plan.Errors](err); ok {

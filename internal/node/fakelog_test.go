@@ -25,6 +25,7 @@ type fakeGroup struct {
 	held    bool
 	queue   [][]byte      // proposed while held
 	silent  bool          // no majority answers
+	reading int           // reads that wait
 	changed chan struct{} // closed, and replaced, when a read that waits should look again
 }
 
@@ -175,6 +176,9 @@ func (l *fakeLog) ReadIndex(ctx context.Context) (uint64, error) {
 	for {
 		l.mu.Lock()
 		index, ok, changed := uint64(len(l.entries)), l.leader != 0 && !l.silent && !l.cut, l.changed
+		if !ok {
+			l.reading++
+		}
 		l.mu.Unlock()
 		if ok {
 			return index, nil
@@ -182,6 +186,11 @@ func (l *fakeLog) ReadIndex(ctx context.Context) (uint64, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+		}
+		l.mu.Lock()
+		l.reading--
+		l.mu.Unlock()
+		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
 	}

@@ -266,6 +266,31 @@ func TestStrongReads(t *testing.T) {
 	problemOf(t, err, http.StatusServiceUnavailable, "no majority of the 3 leaders")
 }
 
+// A leader that was deposed, and does not know it, does not say that a job of its successor, or a leader that has joined since, is unknown.
+func TestDeposedLeaderRefusesNothing(t *testing.T) {
+	t.Parallel()
+	rigs := newRigs(t, 3)
+	deposed := Owned{rigs[0].node}
+	rigs[0].log.setCut(true)
+	rigs[1].log.elect()
+	rigs[1].leads()
+	submit(t, rigs[1].node, request(1), "")
+	changes := map[string]func() error{
+		"Stop":         func() error { return deposed.Stop(t.Context(), 1) },
+		"Retry":        func() error { return deposed.Retry(t.Context(), 1) },
+		"Pin":          func() error { return deposed.Pin(t.Context(), 1, true) },
+		"Forget":       func() error { return deposed.Forget(t.Context(), 1) },
+		"RemoveLeader": func() error { return deposed.RemoveLeader(t.Context(), 5, true) },
+	}
+	for what, change := range changes {
+		t.Run(what, func(t *testing.T) { notLeaderOf(t, change()) })
+	}
+	rigs[0].log.setCut(false)
+	if err := (Owned{rigs[1].node}).Stop(t.Context(), 2); !api.IsStatus(err, http.StatusNotFound) {
+		t.Errorf("Stop() of a job that there is not = %v, want not found", err)
+	}
+}
+
 // A node that was cut off gets a snapshot instead of entries: some of its jobs are gone, others are new.
 func TestFollowerInstallsSnapshot(t *testing.T) {
 	rigs := newRigs(t, 2)

@@ -130,6 +130,25 @@ func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 	return 0, api.Unavailable("strong read: %v", err)
 }
 
+// catchUp returns when the views of this node, which may have just been elected, or may have been deposed and not know it, reflect everything that any node
+// acknowledged before the call. It is for a change that would be refused by what the views show: a refusal is an answer that must be right, too.
+func (n *Node) catchUp(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, electionWait)
+	defer cancel()
+	index, err := n.cfg.Log.ReadIndex(limited)
+	if err == nil {
+		err = n.WaitIndex(limited, index)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return api.NotLeader("no majority of the %d leaders confirmed within %v that this one leads, so the request was not carried out: send it again",
+		len(n.members.Load().List), electionWait)
+}
+
 // silentAfter without a message a node counts as silent: an election takes no longer.
 const silentAfter = time.Second
 
@@ -230,6 +249,12 @@ func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 		return n.notLeader()
 	}
 	members := n.cfg.Log.Members()
+	if _, ok := members.Get(id); !ok && !slices.Contains(members.Removed, id) {
+		if err := n.catchUp(ctx); err != nil {
+			return err
+		}
+		members = n.cfg.Log.Members()
+	}
 	if slices.Contains(members.Removed, id) {
 		return nil
 	}

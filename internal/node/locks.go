@@ -124,10 +124,12 @@ func (n *Node) Lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, err
 	}
 }
 
-// renewLock renews what a holder has, if it has it: with the fencing number, if that is not 0. The renewal is in no log entry; but it counts
-// only if this node leads after it, so that no other leader can have measured the time from before.
+// renewLock renews what a holder has, if it has it: with the fencing number, if that is not 0. The renewal is in no log entry; but it counts only if a majority
+// confirms after it that this node leads, in the same term, so that no other leader can have measured the time from before.
 func (n *Node) renewLock(ctx context.Context, op *state.LockOp, fence uint64) (grant api.LockGrant, ok bool, err error) {
+	var term uint64
 	if err := n.leading(ctx, func(m *state.Machine, core *leader.Core) {
+		term = n.loop.controller.Term()
 		l := m.LockedBy(op.User, op.Holder, op.Names)
 		same := l != nil && l.Held() && (fence == l.Fence || fence == 0 && l.Max == max(op.Max, 1) && slices.Equal(l.Names(), op.Names))
 		if ok = same && core.RenewLock(time.Now(), l.ID); ok {
@@ -138,6 +140,9 @@ func (n *Node) renewLock(ctx context.Context, op *state.LockOp, fence uint64) (g
 	}
 	if _, err := n.cfg.Log.ReadIndex(ctx); err != nil {
 		return api.LockGrant{}, false, api.Unavailable("this node cannot tell whether it still leads, and so whether the lock is renewed: send the request again (%v)", err)
+	}
+	if s := n.cfg.Log.Status(); !s.Leader || s.Term != term { // another leader has answered
+		return api.LockGrant{}, false, api.Unavailable("leadership was lost before the lock was renewed: send the request again")
 	}
 	return grant, true, nil
 }

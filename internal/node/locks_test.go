@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -252,4 +253,62 @@ func TestReaderOfOutput(t *testing.T) {
 		job, _ := r.node.Job(reader.ID)
 		return job.Status == api.JobDone && !job.Locking && job.InputBytes == 2
 	})
+}
+
+// TestLockLostEvent: who lost a lock is told to its user and to operators, and to others only that one was lost.
+func TestLockLostEvent(t *testing.T) {
+	r := newRig(t)
+	lost := lockOf("h1", 0, "a")
+	lost.TTLMillis = uint64(api.LockTTLMin.Milliseconds())
+	if _, err := r.node.Lock(user(t.Context(), "ann"), lost); err != nil {
+		t.Fatal(err)
+	}
+	operator := access.WithPrincipal(t.Context(), access.Principal{Name: "eve", Permissions: access.Read | access.Operate})
+	for who, test := range map[string]struct {
+		ctx  context.Context
+		sees bool
+	}{"its user": {user(t.Context(), "ann"), true}, "another": {user(t.Context(), "bob"), false}, "an operator": {operator, true}} {
+		enough := errors.New("enough")
+		err := Owned{r.node}.Events(test.ctx, api.Position{}, func(e api.Event) error {
+			if e.Type != api.EventLockLost {
+				return nil
+			}
+			if e.User != "ann" || strings.Contains(e.Detail, `"h1"`) != test.sees || (e.Detail != "") != test.sees {
+				t.Errorf("%s sees the event %+v", who, e)
+			}
+			return enough
+		})
+		if !errors.Is(err, enough) {
+			t.Error(err)
+		}
+	}
+}
+
+// TestRenewalOfADeposedLeader: a renewal does not count if another leader may have measured the time of the lock from before.
+func TestRenewalOfADeposedLeader(t *testing.T) {
+	r := newRig(t)
+	ann := user(t.Context(), "ann")
+	grant, err := r.node.Lock(ann, lockOf("h1", 0, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewal := lockOf("h1", 0, "a")
+	renewal.Fence = grant.Fence
+	r.log.setSilent(true)
+	renewed := make(chan error)
+	go func() {
+		_, err := r.node.Lock(ann, renewal)
+		renewed <- err
+	}()
+	r.until("the renewal asks for a majority", func() bool {
+		r.log.mu.Lock()
+		defer r.log.mu.Unlock()
+		return r.log.reading > 0
+	})
+	r.log.elect()
+	r.log.setSilent(false)
+	problemOf(t, <-renewed, http.StatusServiceUnavailable, "send the request again")
+	if got, err := r.node.Lock(ann, renewal); err != nil || got.Fence != grant.Fence {
+		t.Errorf("Lock() again = %+v, %v, want fence %d", got, err, grant.Fence)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/metrics"
 )
 
@@ -44,6 +45,8 @@ func newCollector(n *Node) *collector {
 		{"worker_attempts_queued", "Attempts leased to a worker ahead of need.", "worker"},
 		{"worker_memory_bytes", "Memory for the attempts of a worker; 0: not limited.", "worker"},
 		{"worker_heartbeat_age_seconds", "Time since the leader last heard from a worker.", "worker"},
+		{"workers_quarantined", "Workers that are leased no attempts for a while, by cause.", "cause"},
+		{"worker_quarantines_total", "Quarantines of workers that began while this node led, by cause.", "cause"},
 		{"worker_sessions_total", "Worker sessions started with this node while it led.", ""},
 		{"jobs_submitted_total", "Jobs submitted while this node led.", ""},
 		{"jobs_ended_total", "Jobs that ended while this node led, by status.", "status"},
@@ -95,6 +98,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for kind, v := range o.failed {
 		count("attempts_failed_total", v, kind)
 	}
+	for cause, v := range o.quarantines {
+		count("worker_quarantines_total", v, cause)
+	}
 	for kind, v := range o.dead {
 		count("tasks_dead_total", v, kind)
 	}
@@ -141,12 +147,18 @@ func (c *collector) collectCluster(gauge func(name string, v float64, labels ...
 	gauge("slots", float64(cluster.Slots))
 	gauge("slots_free", float64(cluster.Free))
 	byStatus := map[string]int{api.WorkerAlive: 0, api.WorkerDead: 0, api.WorkerDraining: 0, api.WorkerIdle: 0}
-	queued := uint32(0)
+	queued, quarantined := uint32(0), map[string]int{}
+	for _, cause := range leader.QuarantineCauses() {
+		quarantined[cause.String()] = 0
+	}
 	workers := c.node.Workers()
 	for i := range workers {
 		w := &workers[i]
 		byStatus[w.Status]++
 		queued += w.Queued
+		if w.Cause != "" {
+			quarantined[w.Cause]++
+		}
 		if w.ID == 0 { // idle: not one of the cluster
 			continue
 		}
@@ -161,6 +173,9 @@ func (c *collector) collectCluster(gauge func(name string, v float64, labels ...
 	}
 	for status, n := range byStatus {
 		gauge("workers", float64(n), status)
+	}
+	for cause, n := range quarantined {
+		gauge("workers_quarantined", float64(n), cause)
 	}
 	gauge("attempts_queued", float64(queued))
 }

@@ -64,6 +64,7 @@ type Config struct {
 	AuditFile string // see ProcessConfig
 	Idle      bool   // see ProcessConfig
 	Growing   bool   // see ProcessConfig
+	Slots     int    // see ProcessConfig
 
 	// Dial connects to other nodes. Defaults to TCP.
 	Dial peer.Dialer

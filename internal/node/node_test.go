@@ -538,12 +538,12 @@ func TestParts(t *testing.T) {
 	n := partsPage + 100
 	submit(t, r.node, request(int64(n)), "")
 	finished(t, r.node, 1)
-	call, err := w.client.Parts(t.Context(), &wire.PartsRequest{Job: 1})
+	call, err := w.client.Parts(t.Context(), &wire.PartsRequest{Job: 1, Host: "another"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []uint64
-	pages := 0
+	pages, elsewhere := 0, 0
 	for {
 		page, err := call.Recv()
 		if errors.Is(err, io.EOF) {
@@ -554,12 +554,17 @@ func TestParts(t *testing.T) {
 		}
 		pages++
 		got = append(got, page.GetIndex()...)
+		for _, maker := range page.GetMaker() {
+			if maker == wire.Maker_MAKER_ELSEWHERE {
+				elsewhere++
+			}
+		}
 		if page.GetTasks() != uint64(n) || len(page.GetLease()) != len(page.GetIndex()) {
 			t.Fatalf("page: %d tasks, %d leases for %d", page.GetTasks(), len(page.GetLease()), len(page.GetIndex()))
 		}
 	}
-	if pages != 2 || len(got) != n || !slices.IsSorted(got) {
-		t.Errorf("Parts() = %d pages, %d tasks", pages, len(got))
+	if pages != 2 || len(got) != n || !slices.IsSorted(got) || elsewhere != n {
+		t.Errorf("Parts() = %d pages, %d tasks, %d of them done elsewhere", pages, len(got), elsewhere)
 	}
 	call, err = w.client.Parts(t.Context(), &wire.PartsRequest{Job: 1, Stage: 5})
 	if err != nil {

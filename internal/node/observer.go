@@ -31,10 +31,12 @@ type counts struct {
 	failed    map[string]uint64 // attempts, by kind
 	done      uint64            // tasks
 	dead      map[string]uint64 // tasks, by the last failure
-	submit    metrics.Histogram // of requests, once they are read
-	commit    metrics.Histogram // of entries, from the proposal until the log delivers them
-	queue     metrics.Histogram // of first attempts, from the start of the stage to the lease
-	attempt   metrics.Histogram // of successful attempts, as workers report them
+	// quarantines of workers, by cause
+	quarantines map[string]uint64
+	submit      metrics.Histogram // of requests, once they are read
+	commit      metrics.Histogram // of entries, from the proposal until the log delivers them
+	queue       metrics.Histogram // of first attempts, from the start of the stage to the lease
+	attempt     metrics.Histogram // of successful attempts, as workers report them
 }
 
 type stageKey struct {
@@ -44,7 +46,7 @@ type stageKey struct {
 
 func newObserver(log *slog.Logger) *observer {
 	o := &observer{log: log, started: map[stageKey]time.Time{}, counts: counts{
-		ended: map[string]uint64{}, failed: map[string]uint64{}, dead: map[string]uint64{},
+		ended: map[string]uint64{}, failed: map[string]uint64{}, dead: map[string]uint64{}, quarantines: map[string]uint64{},
 	}}
 	// Zero before the first one, so that rate() sees it.
 	for _, s := range []state.JobStatus{state.JobDone, state.JobFailed, state.JobStopped} {
@@ -52,6 +54,9 @@ func newObserver(log *slog.Logger) *observer {
 	}
 	for _, k := range state.FailureKinds() {
 		o.failed[k.String()], o.dead[k.String()] = 0, 0
+	}
+	for _, cause := range leader.QuarantineCauses() {
+		o.quarantines[cause.String()] = 0
 	}
 	return o
 }
@@ -109,7 +114,7 @@ func (o *observer) endTerm() {
 
 // effects observes the effects of a step.
 func (o *observer) effects(now time.Time, m *state.Machine, e *leader.Effects) {
-	if len(e.Send) == 0 && e.Done == 0 && len(e.Failed) == 0 && len(e.Facts) == 0 {
+	if len(e.Send) == 0 && e.Done == 0 && len(e.Failed) == 0 && len(e.Facts) == 0 && len(e.Quarantines) == 0 {
 		return
 	}
 	o.mu.Lock()
@@ -121,11 +126,23 @@ func (o *observer) effects(now time.Time, m *state.Machine, e *leader.Effects) {
 	for i := range e.Facts {
 		o.fact(now, m, &e.Facts[i])
 	}
+	for _, q := range e.Quarantines {
+		o.quarantine(q)
+	}
 	for i := range e.Send {
 		for _, l := range e.Send[i].Message.GetWork().GetLeases() {
 			o.lease(now, l)
 		}
 	}
+}
+
+func (o *observer) quarantine(q leader.Quarantine) {
+	if q.Cause == leader.NotQuarantined {
+		o.log.Info("worker no longer quarantined", "worker", q.Worker)
+		return
+	}
+	o.quarantines[q.Cause.String()]++
+	o.log.Warn("worker quarantined", "worker", q.Worker, "cause", q.Cause.String(), "for", q.For)
 }
 
 // lease observes leases of tasks of one stage. A stage that started under another leader is not in the histogram.

@@ -28,6 +28,17 @@ func (o Owned) owns(ctx context.Context, id uint64, what string) error {
 	return err
 }
 
+// changes is owns for a change. This node may not have the job yet, because it was just elected, or because it was deposed and does not know it:
+// before it says that there is no such job, it has everything that was acknowledged before the request.
+func (o Owned) changes(ctx context.Context, id uint64, what string) error {
+	if _, ok := o.Node.Job(id); !ok {
+		if err := o.catchUp(ctx); err != nil {
+			return err
+		}
+	}
+	return o.owns(ctx, id, what)
+}
+
 // outsiders is what others see of a job. New fields are hidden from them unless they are added here.
 func outsiders(j *api.Job) api.Job {
 	return api.Job{
@@ -140,7 +151,7 @@ func (o Owned) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord
 
 // Stop stops a job.
 func (o Owned) Stop(ctx context.Context, id uint64) error {
-	if err := o.owns(ctx, id, "stopping it"); err != nil {
+	if err := o.changes(ctx, id, "stopping it"); err != nil {
 		return err
 	}
 	return o.Node.Stop(ctx, id)
@@ -148,7 +159,7 @@ func (o Owned) Stop(ctx context.Context, id uint64) error {
 
 // Forget removes an ended job.
 func (o Owned) Forget(ctx context.Context, id uint64) error {
-	if err := o.owns(ctx, id, "removing it"); err != nil {
+	if err := o.changes(ctx, id, "removing it"); err != nil {
 		return err
 	}
 	return o.Node.Forget(ctx, id)
@@ -156,7 +167,7 @@ func (o Owned) Forget(ctx context.Context, id uint64) error {
 
 // Pin keeps a job whatever the retention is, or ends that.
 func (o Owned) Pin(ctx context.Context, id uint64, pinned bool) error {
-	if err := o.owns(ctx, id, "keeping it"); err != nil {
+	if err := o.changes(ctx, id, "keeping it"); err != nil {
 		return err
 	}
 	return o.Node.Pin(ctx, id, pinned)
@@ -164,7 +175,7 @@ func (o Owned) Pin(ctx context.Context, id uint64, pinned bool) error {
 
 // Retry runs the dead tasks of a job again.
 func (o Owned) Retry(ctx context.Context, id uint64) error {
-	if err := o.owns(ctx, id, "retrying it"); err != nil {
+	if err := o.changes(ctx, id, "retrying it"); err != nil {
 		return err
 	}
 	return o.Node.Retry(ctx, id)
@@ -199,7 +210,7 @@ func (o Owned) Events(ctx context.Context, after api.Position, emit func(api.Eve
 		if e.Type == api.EventAudited && who.Permissions&access.Manage == 0 {
 			return nil
 		}
-		if e.Type == api.EventLockLost && who.Permissions&access.Operate == 0 { // it names the holder
+		if e.Type == api.EventLockLost && !who.Owns(e.User) { // it names the holder
 			e.Detail = ""
 		}
 		if e.Job != 0 && e.Type != api.EventJobSubmitted && e.Detail != "" {

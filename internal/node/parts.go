@@ -28,6 +28,7 @@ func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire
 			stage = stageOf(job, req.GetStage())
 			if stage != nil && job.Final(int(req.GetStage())) {
 				fillParts(page, stage, first)
+				n.fillMakers(page, stage, req.GetHost())
 				spec = job.Spec
 			} else {
 				behind = stage != nil || !n.loop.controller.Leading()
@@ -82,6 +83,28 @@ func fillParts(page *wire.PartsPage, stage *state.Stage, first uint64) {
 		page.Size = append(page.Size, out.Size)
 		page.Records = append(page.Records, out.Records)
 		page.Checksum = append(page.Checksum, out.Checksum)
+	}
+}
+
+// fillMakers adds where the outputs of a page were made, as seen from a host.
+func (n *Node) fillMakers(page *wire.PartsPage, stage *state.Stage, host string) {
+	makers := map[state.WorkerID]wire.Maker{}
+	for _, i := range page.GetIndex() {
+		out, _ := stage.Output(i)
+		maker, known := makers[out.Worker]
+		if !known {
+			switch w := n.loop.controller.Machine().Worker(out.Worker); {
+			case out.Worker == 0 || host == "": // of an earlier version
+			case w == nil:
+				maker = wire.Maker_MAKER_LEFT
+			case w.Host == host:
+				maker = wire.Maker_MAKER_HERE
+			default:
+				maker = wire.Maker_MAKER_ELSEWHERE
+			}
+			makers[out.Worker] = maker
+		}
+		page.Maker = append(page.Maker, maker)
 	}
 }
 

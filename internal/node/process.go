@@ -43,6 +43,7 @@ type ProcessConfig struct {
 	Insecure  bool              // every client may do everything
 	Idle      bool              // runs no task: the state is only read
 	Growing   bool              // the files of a submit are the first of its input: Grow adds the others
+	Slots     int               // of the workers of this process, which may be connected later than jobs come
 	// Of an outside authority: the certificate is for clients other than our programs, and the authority is that of their certificates.
 	Outside  transport.Files
 	Reserved []plan.Reserved // further folders apart from which outputs must lie
@@ -137,7 +138,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 		Reserved: append(slices.Clip(cfg.Reserved),
 			plan.Reserved{What: fmt.Sprintf("the data directory of leader %d", p.replica.ID()), Dir: cfg.DataDir},
 			plan.Reserved{What: "the spool of the cluster", Dir: cfg.Spool}),
-		AuditFile: cfg.AuditFile, Idle: cfg.Idle, Growing: cfg.Growing, OnAccess: p.onAccess, Dial: p.Dial, Pin: p.pin,
+		AuditFile: cfg.AuditFile, Idle: cfg.Idle, Growing: cfg.Growing, Slots: cfg.Slots, OnAccess: p.onAccess, Dial: p.Dial, Pin: p.pin,
 		Peers: p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers, Workers: cfg.Workers,
 	})
 	return p, nil

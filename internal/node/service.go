@@ -73,6 +73,12 @@ type plannedJob struct {
 // planJob plans a job. Errors of the request are of type plan.Errors.
 func (n *Node) planJob(ctx context.Context, req *api.JobRequest, opt plan.Options, turn *largeTurn) (job plannedJob, err error) {
 	opt.Builtins, opt.Stores, opt.Reserved = n.cfg.Builtins, n.cfg.Stores, n.cfg.Reserved
+	if len(req.Inputs) > 0 {
+		opt.OneByOne = n.awaitLevel(ctx, "the job", 2) != nil // its first start takes a moment
+	}
+	if opt.Slots, err = n.slots(ctx); err != nil {
+		return job, err
+	}
 	opt.Turn = func(bytes uint64) error { return turn.wait(ctx, bytes) }
 	opt.Spool = blob.Location(n.cfg.Spool)
 	opt.Writes = func(locations []state.LockName, after []state.Dependency) (written bool, err error) {
@@ -102,10 +108,23 @@ func (n *Node) planJob(ctx context.Context, req *api.JobRequest, opt plan.Option
 	if err := n.awaitLevel(ctx, "the job", job.Spec.Level()); err != nil {
 		return job, err
 	}
-	if job.Spec.Input.Kind == state.InputFiles && n.awaitLevel(ctx, "the job", 2) != nil { // its first start takes a moment
+	if opt.OneByOne {
 		job.warnings = append(job.warnings, "the job does not notice if a file of its input changes: some leaders of the cluster have an older version")
 	}
 	return job, nil
+}
+
+// slots is the number of slots of the workers that tasks can be leased to, or will soon be; 0: unknown.
+func (n *Node) slots(ctx context.Context) (slots uint64, err error) {
+	err = n.do(ctx, func() {
+		m := n.loop.controller.Machine()
+		for _, id := range m.Workers() {
+			if w := m.Worker(id); w.Status == state.WorkerAlive {
+				slots += uint64(w.Slots)
+			}
+		}
+	})
+	return max(slots, uint64(n.cfg.Slots)), err //nolint:gosec // not negative
 }
 
 // warnUnable says that no worker has the resources that a task of a job needs, though there are workers; nil: one has, or it is not known.
@@ -189,7 +208,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		MaxFails: p.MaxFails, RetryDelayMS: uint64(p.RetryDelay.Milliseconds()), DelayMS: uint64(p.Delay.Milliseconds()), MaxRunning: p.MaxRunning,
 		After: p.After, Deferred: p.Deferred, Resources: p.Resources, Locks: p.Locks, Data: p.Data, FailOnConflict: p.FailOnConflict,
 	}
-	s.NoSecond = req.NoSpeculation
+	s.NoSecond, s.SplitMax, s.Pack = req.NoSpeculation, p.SplitMax, p.Pack
 	s.Class, s.Reduce, s.Combine, s.Partitions = req.Class, req.Program.Reduce, req.Program.Combine, uint32(req.Partitions) //nolint:gosec // checked by plan
 	s.Input.Growing = n.cfg.Growing && s.Input.Kind == state.InputFiles
 	s.Placeholders, s.Placeholder, s.Shell = uint8(p.Command.Placeholders), p.Command.Placeholder, p.Command.Shell

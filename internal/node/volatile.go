@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,7 +73,8 @@ func (n *Node) volatileMessage(now time.Time) *wire.ShadowState {
 		s.WorkerBusy = append(s.WorkerBusy, w.Busy)
 		s.WorkerQueued = append(s.WorkerQueued, w.Queued)
 		s.WorkerSilentMs = append(s.WorkerSilentMs, millisSince(w.Heard, now))
-		s.WorkerAside = append(s.WorkerAside, w.Quarantined)
+		s.WorkerAside = append(s.WorkerAside, w.Quarantined != leader.NotQuarantined)
+		s.WorkerAsideCause = append(s.WorkerAsideCause, uint32(w.Quarantined))
 		s.WorkerSlots = append(s.WorkerSlots, &wire.WorkerSlots{Slots: w.Slots})
 		s.WorkerResources = append(s.WorkerResources, &wire.ResourceUse{Used: w.Used})
 	}
@@ -118,6 +120,18 @@ type volatileLeader struct {
 	heard time.Time
 }
 
+// quarantineCause is why a worker is quarantined. An older leader quarantines those that fail, and sends no cause.
+func quarantineCause(s *wire.ShadowState, i int) leader.QuarantineCause {
+	cause := leader.QuarantineCause(wire.Entry(s.GetWorkerAsideCause(), i)) //nolint:gosec // one that is too large is not known
+	switch {
+	case !wire.Entry(s.GetWorkerAside(), i):
+		return leader.NotQuarantined
+	case slices.Contains(leader.QuarantineCauses(), cause):
+		return cause
+	}
+	return leader.Failing
+}
+
 func newVolatileState(s *wire.ShadowState, now time.Time) *volatileState {
 	out := &volatileState{
 		term: s.GetTerm(), index: s.GetIndex(), received: now, notReady: s.GetNotReady(), jobs: make(map[state.JobID]volatileJob, len(s.GetJob())),
@@ -127,7 +141,7 @@ func newVolatileState(s *wire.ShadowState, now time.Time) *volatileState {
 	for i, id := range s.GetWorker() {
 		out.workers[state.WorkerID(id)] = leader.WorkerState{
 			Busy: wire.Entry(s.GetWorkerBusy(), i), Queued: wire.Entry(s.GetWorkerQueued(), i), Heard: ago(wire.Entry(s.GetWorkerSilentMs(), i)),
-			Quarantined: wire.Entry(s.GetWorkerAside(), i), Slots: wire.Entry(s.GetWorkerSlots(), i).GetSlots(), Used: wire.Entry(s.GetWorkerResources(), i).GetUsed(),
+			Quarantined: quarantineCause(s, i), Slots: wire.Entry(s.GetWorkerSlots(), i).GetSlots(), Used: wire.Entry(s.GetWorkerResources(), i).GetUsed(),
 		}
 	}
 	for i, id := range s.GetJob() {

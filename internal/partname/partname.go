@@ -79,8 +79,14 @@ func (e *Error) Error() string { return e.Err.Error() }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Reads returns the file or the items that a task reads, an item a line, and its part of the file. It is empty if the input is damaged, which
-// the task reports.
+// ReadsSeveral reports whether a task reads several files.
+func ReadsSeveral(in *state.InputReader, task uint64) bool {
+	split, err := in.Split(task)
+	return err == nil && split.Files != nil
+}
+
+// Reads returns the file or the items that a task reads, an item a line, and its part of the file; of several files the names, one a line, and the length
+// of all. It is empty if the input is damaged, which the task reports.
 func Reads(in *state.InputReader, task uint64) (name string, offset, length uint64) {
 	split, err := in.Split(task)
 	switch {
@@ -88,6 +94,12 @@ func Reads(in *state.InputReader, task uint64) (name string, offset, length uint
 		return "", 0, 0
 	case split.Path != nil:
 		return string(split.Path), split.Offset, split.Length
+	case split.Files != nil:
+		names := make([]string, len(split.Files))
+		for i := range split.Files {
+			names[i] = string(split.Files[i].Path)
+		}
+		return strings.Join(names, "\n"), 0, split.Length
 	case split.Values != nil:
 		return string(placeholder.Text(split.Values, split.Columns)), 0, 0
 	}

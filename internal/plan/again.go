@@ -16,7 +16,7 @@ import (
 // changedMax bounds the files that a retry reads in their new form: they travel in one log entry.
 const changedMax = 100_000
 
-// Again examines the files of a job's input again, for a retry. It returns those of one split that are not what they were, by task, to be
+// Again examines the files of a job's input again, for a retry. It returns those that are not cut and are not what they were, by task, to be
 // read as they are now: also one that has only grown, which may have been rewritten. A file of several splits that has changed, and one
 // that is gone, is an error of type Errors: its splits no longer fit together.
 func Again(ctx context.Context, in *state.Input, stores blob.Stores) ([]state.FileChange, error) {
@@ -55,7 +55,9 @@ func Again(ctx context.Context, in *state.Input, stores blob.Stores) ([]state.Fi
 	if err := last.settle(ctx); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(a.changed, func(x, y state.FileChange) int { return cmp.Compare(x.Task, y.Task) })
+	slices.SortFunc(a.changed, func(x, y state.FileChange) int {
+		return cmp.Or(cmp.Compare(x.Task, y.Task), cmp.Compare(x.File, y.File))
+	})
 	return a.changed, nil
 }
 
@@ -128,7 +130,7 @@ func (a *again) file(ctx context.Context, f *state.File) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.changed = append(a.changed, state.FileChange{
-			Task: f.Task, Version: state.Version{Size: uint64(info.Size), Modified: info.Modified, Identity: info.Identity}, //nolint:gosec // of a file
+			Task: f.Task, File: f.Place, Version: state.Version{Size: uint64(info.Size), Modified: info.Modified, Identity: info.Identity}, //nolint:gosec // of a file
 		})
 	}
 }

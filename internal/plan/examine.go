@@ -103,17 +103,7 @@ func (l *fileList) addQueued(keep int) {
 			l.judge(c)
 		}
 		l.queue = l.queue[1:]
-		l.tasks++
-		if !c.whole && l.split > 0 && c.version.Size > l.split {
-			l.tasks += float64((c.version.Size - 1) / l.split)
-		}
-		switch {
-		case l.tasks > float64(l.p.opt.TasksMax) || l.b.Bytes() > state.InputBytesMax:
-		case c.boundaries != nil:
-			l.b.AddCutFile([]byte(c.name), c.version, c.boundaries)
-		default:
-			l.b.AddFile([]byte(c.name), c.version, c.whole)
-		}
+		l.addTasks(c)
 	}
 }
 
@@ -195,6 +185,9 @@ type whole struct {
 
 func (l *fileList) keepWhole(c *candidate, why reason, what string) {
 	c.whole = true
+	if c.version.Size <= l.splitMax { // it is cut only to have many tasks
+		return
+	}
 	w := &l.wholes[why]
 	if w.count++; w.count == 1 {
 		w.name, w.what = c.name, what

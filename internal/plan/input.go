@@ -18,6 +18,9 @@ import (
 func (p *planner) input(ctx context.Context) error {
 	p.records()
 	split := p.split()
+	if p.packing(); p.req.Split == "" && p.fits() && !p.kind.IsCSV() && len(p.req.Inputs) > 0 { // CSV must be read to be cut
+		p.result.SplitMax = split
+	}
 	given := 0
 	for _, is := range []bool{len(p.req.Inputs) > 0, p.req.Lines != nil, p.req.Range != nil} {
 		if is {
@@ -32,13 +35,7 @@ func (p *planner) input(ctx context.Context) error {
 	case (p.req.Shuffle || p.req.Limit > 0 || p.req.Batch > 0) && p.columns() == nil:
 		p.fail("inputs", "shuffle, limit and batch are those of a list: give lines, a range or each")
 	case len(p.req.Inputs) > 0:
-		if later, err := p.writtenBefore(ctx); err != nil {
-			return err
-		} else if later {
-			p.result.Input, p.result.Deferred = state.Input{Kind: state.InputNone, Tasks: 1}, &state.Deferred{Split: split}
-			return nil
-		}
-		return p.files(ctx, split)
+		return p.inputs(ctx, split)
 	case p.columns() != nil:
 		return p.list()
 	case p.needsInput:
@@ -68,10 +65,7 @@ func (p *planner) split() uint64 {
 		}
 		return 0
 	}
-	if n := uint64(p.kind.Size()); n > 0 && size > 0 {
-		return max(size/n, 1) * n
-	}
-	return size
+	return p.wholeRecords(size)
 }
 
 // Cut returns how the one input of a request is cut that is not known as a whole: at the first record behind each multiple of size, with the header
@@ -121,17 +115,24 @@ func (p *planner) tooMany(field string, tasks float64, wayOut string) {
 
 // files makes tasks of the inputs.
 func (p *planner) files(ctx context.Context, split uint64) error {
-	l := &fileList{p: p, b: state.NewFiles(split), split: split}
+	l := &fileList{p: p, listed: state.NewFiles(0)}
 	defer l.abandon()
 	if len(p.req.Inputs) > 1 {
 		l.seen = make(map[string]struct{})
 	}
 	for i, text := range p.req.Inputs {
-		if err := l.input(ctx, fmt.Sprintf("inputs[%d]", i), text); err != nil {
+		l.starts = append(l.starts, l.files)
+		if err := l.input(ctx, inputField(i), text); err != nil {
 			return err
 		}
 	}
-	l.addQueued(0)
+	if l.files > p.opt.TasksMax {
+		p.tooMany("inputs", float64(l.files), "name fewer files")
+		return nil
+	}
+	if err := l.divide(ctx, split); err != nil {
+		return err
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -143,7 +144,7 @@ func (p *planner) files(ctx context.Context, split uint64) error {
 		p.tooMany("split", l.tasks, "use a larger split")
 		return nil
 	}
-	if l.b.Bytes() > state.InputBytesMax {
+	if l.listed.Bytes() > state.InputBytesMax || l.b.Bytes() > state.InputBytesMax {
 		p.fail("inputs", "the list of files takes more than %d MiB as compressed: make several jobs of them", state.InputBytesMax>>20)
 		return nil
 	}
@@ -164,16 +165,28 @@ func (p *planner) files(ctx context.Context, split uint64) error {
 	return l.latest.settle(ctx)
 }
 
-// fileList collects files.
+// inputField names an input of the request.
+func inputField(i int) string { return fmt.Sprintf("inputs[%d]", i) }
+
+// fileList collects files, and divides them once all are known.
 type fileList struct {
 	latest latest
 	p      *planner
-	b      *state.InputBuilder
-	split  uint64
-	tasks  float64 // may exceed every integer type, with a split of one byte
+	listed *state.InputBuilder // one task for each
+	files  uint64
+	starts []uint64 // how many files come before each input of the request
+
+	division
+	splitMax uint64 // that of files of any size
+	b        *state.InputBuilder
+	tasks    float64 // may exceed every integer type, with a split of one byte
 
 	queue  []*candidate // in order, the first ones are being examined
 	wholes [reasons]whole
+
+	packed      []state.Split // files that share the next task
+	packedBytes uint64
+	packedNames int // bytes
 
 	seen       map[string]struct{} // nil: one input, and listings have no duplicates
 	twice      uint64
@@ -183,7 +196,7 @@ type fileList struct {
 }
 
 // add adds a file.
-func (l *fileList) add(ctx context.Context, field string, info *blob.Info) {
+func (l *fileList) add(field string, info *blob.Info) {
 	name, size := string(info.Name), uint64(info.Size)
 	l.p.warnSplice(name)
 	if l.seen != nil {
@@ -199,18 +212,14 @@ func (l *fileList) add(ctx context.Context, field string, info *blob.Info) {
 		l.p.checker.CheckInput(name)
 	}
 	l.latest.add(info.Modified)
-	c := &candidate{field: field, name: name, version: state.Version{Size: size, Modified: info.Modified, Identity: info.Identity}}
-	switch {
-	case info.Version == blob.Version{}:
-		// As a whole: if it exists again later it is read, and otherwise its task reports the error.
-		c.whole = true
-	case l.p.kind.Size() > 0 && size%uint64(l.p.kind.Size()) != 0:
-		l.p.fail(field, "input %q has %d bytes, which is not a multiple of the %d of a record (--records %s)", name, size, l.p.kind.Size(), l.p.req.Records)
-	case l.split > 0 && size > l.split && l.p.kind.Size() == 0 && (size-1)/l.split < l.p.opt.TasksMax:
-		l.examine(ctx, c)
+	// Unknown: as a whole. If it exists again later it is read, and otherwise its task reports the error.
+	unknown := info.Version == blob.Version{}
+	if n := uint64(l.p.kind.Size()); !unknown && n > 0 && size%n != 0 {
+		l.p.fail(field, "input %q has %d bytes, which is not a multiple of the %d of a record (--records %s)", name, size, n, l.p.req.Records)
 	}
-	l.queue = append(l.queue, c)
-	l.addQueued(l.examineMax())
+	if l.files++; l.files <= l.p.opt.TasksMax && l.listed.Bytes() <= state.InputBytesMax {
+		l.listed.AddFile([]byte(name), state.Version{Size: size, Modified: info.Modified, Identity: info.Identity}, unknown)
+	}
 }
 
 // input adds the files of one input.
@@ -241,7 +250,7 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 			p.outputApart(field, name, l)
 			return nil
 		}
-		l.add(ctx, field, &info)
+		l.add(field, &info)
 	case errors.Is(err, fs.ErrNotExist) && isPattern(string(name)):
 		return l.pattern(ctx, field, store, name)
 	case errors.Is(err, fs.ErrNotExist):
@@ -268,12 +277,14 @@ func isHidden(base string) bool {
 	return strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_")
 }
 
+// keepListed is the filter of the listing of a folder.
+func keepListed(name blob.Location, _ bool) bool { return !isHidden(name.Base()) }
+
 // folder adds the files of a folder.
 func (l *fileList) folder(ctx context.Context, field string, store blob.Store, dir blob.Location) error {
 	before := len(l.p.errs)
 	l.p.outputApart(field, dir, store.Resolve(ctx, dir))
-	keep := func(name blob.Location, _ bool) bool { return !isHidden(name.Base()) }
-	n, err := l.list(ctx, field, store, dir, keep)
+	n, err := l.list(ctx, field, store, dir, keepListed)
 	if err == nil && n == 0 && len(l.p.errs) == before {
 		l.p.fail(field, `input %q is a folder without files (names that begin with "." or "_" are skipped)`, dir)
 	}
@@ -282,7 +293,7 @@ func (l *fileList) folder(ctx context.Context, field string, store blob.Store, d
 
 // list adds the files of a listing and counts them.
 func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir blob.Location, keep blob.Keep) (n int, err error) {
-	for info, err := range store.List(ctx, dir, keep) {
+	for info, err := range store.List(ctx, dir, keep, func(target blob.Location) { l.p.link(field, target) }) {
 		if ctx.Err() != nil {
 			return n, context.Cause(ctx)
 		}
@@ -294,7 +305,7 @@ func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir
 		if err != nil {
 			info.Version = blob.Version{}
 		}
-		l.add(ctx, field, &info)
+		l.add(field, &info)
 	}
 	return n, nil
 }

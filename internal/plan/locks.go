@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -58,12 +59,12 @@ func lockName(text string) (state.LockName, error) {
 
 // data names what the job reads and writes, for its locks: locations without links.
 func (p *planner) data(ctx context.Context) error {
-	if p.reads == nil {
+	if p.bases == nil {
 		if err := p.places(ctx); err != nil {
 			return err
 		}
 	}
-	p.result.Data = p.reads
+	p.result.Data = shared(append(p.bases, slices.Collect(maps.Keys(p.linked))...))
 	if p.realOutput != "" {
 		p.result.Data = append(p.result.Data, state.LockName{Name: string(p.realOutput)})
 	}
@@ -72,20 +73,41 @@ func (p *planner) data(ctx context.Context) error {
 
 // places sets where the inputs are. What lies in the spool needs no lock: nothing writes there but the job that it is of.
 func (p *planner) places(ctx context.Context) error {
-	var list []blob.Location
+	bases := []blob.Location{}
 	for _, text := range p.req.Inputs {
 		base, err := p.realBase(ctx, text)
 		if err != nil {
 			return err
 		}
-		if p.opt.Spool == "" || !isBelow(base, p.opt.Spool) {
-			list = append(list, base)
+		if !p.spooled(base) {
+			bases = append(bases, base)
 		}
 	}
-	for _, name := range fewer(list, state.LockDataMax-1) {
-		p.reads = append(p.reads, state.LockName{Name: string(name), Shared: true})
-	}
+	p.bases = bases
 	return nil
+}
+
+func (p *planner) spooled(l blob.Location) bool { return p.opt.Spool != "" && isBelow(l, p.opt.Spool) }
+
+// link notes where a link leads that is followed below an input. The job reads there too.
+func (p *planner) link(field string, target blob.Location) {
+	if _, known := p.linked[target]; known || p.spooled(target) {
+		return
+	}
+	if p.linked == nil {
+		p.linked = map[blob.Location]struct{}{}
+	}
+	p.linked[target] = struct{}{}
+	p.outputApart(field, target, target)
+}
+
+// shared are the names of the locks on locations that are read.
+func shared(list []blob.Location) []state.LockName {
+	var names []state.LockName
+	for _, l := range fewer(list, state.LockDataMax-1) {
+		names = append(names, state.LockName{Name: string(l), Shared: true})
+	}
+	return names
 }
 
 // realBase is the location of an input without links; of a pattern, that of its fixed part.

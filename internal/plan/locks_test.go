@@ -1,9 +1,13 @@
 package plan_test
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
@@ -88,5 +92,62 @@ func TestNamedLocks(t *testing.T) {
 		if _, err := plan.Plan(t.Context(), req, options()); err == nil {
 			t.Errorf("locks %q were accepted", wrong)
 		}
+	}
+}
+
+// TestDataBehindLinks: a job also locks what it reads through links below its inputs. It lists its input when jobs that write there have ended.
+func TestDataBehindLinks(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"in/own", "far/folder/deep/f", "far/empty/_temporary/f", "far/file", "far/_file", "spool/f"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(dir+"/"+name), 0o700), os.WriteFile(dir+"/"+name, []byte("x\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, target := range map[string]string{
+		"in/d1": "../far/folder", "in/d2": "../far/empty", "in/d3": "../later/../gone", "in/f1": dir + "/far/file", "in/own2": "own", "in/_f": "../far/_file",
+		"in/s": "../spool", "chain": "in/d3",
+	} {
+		if err := os.Symlink(target, dir+"/"+link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		input string
+		want  []string // beside the base
+	}{
+		{"in", []string{"/far/empty", "/far/file", "/far/folder", "/gone"}},
+		{"in/**", []string{"/far/empty", "/far/file", "/far/folder", "/gone"}},
+		{"in/*1", []string{"/far/file"}},
+		{"in/d*/deep/*", []string{"/far/empty", "/far/folder", "/gone"}},
+		{"in/own", nil},
+		{"chain", nil},
+	} {
+		base := map[string]string{"in/own": "/in/own", "chain": "/gone"}[test.input]
+		want := append([]string{cmp.Or(base, "/in")}, test.want...)
+		slices.Sort(want)
+		for _, written := range append([]string{"/elsewhere"}, want...) {
+			opt := options()
+			opt.Spool = blob.Location(dir + "/spool")
+			opt.Writes = func(locations []state.LockName, _ []state.Dependency) (bool, error) {
+				return slices.Contains(locations, state.LockName{Name: dir + written, Shared: true}), nil
+			}
+			req := wordcount(dir, test.input)
+			res, err := plan.Plan(t.Context(), req, opt)
+			if _, refused := errors.AsType[plan.Errors](err); refused && written == "/elsewhere" && test.input == "chain" {
+				continue // it leads nowhere
+			}
+			var got []string
+			for _, name := range res.Data {
+				got = append(got, strings.TrimPrefix(name.Name, dir))
+			}
+			if err != nil || !slices.Equal(got, want) || (res.Deferred != nil) != (written != "/elsewhere") {
+				t.Errorf("input %s, of which a job writes %s: Data = %q, Deferred = %v, %v, want %q", test.input, written, got, res.Deferred, err, want)
+			}
+		}
+	}
+	req := wordcount(dir, "in")
+	req.Output, req.Overwrite = dir+"/far/folder", true
+	if _, err := plan.Plan(t.Context(), req, options()); err == nil || !strings.Contains(err.Error(), "is inside input") {
+		t.Errorf("Plan() = %v for an output that is read through a link", err)
 	}
 }

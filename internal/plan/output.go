@@ -108,7 +108,7 @@ func children(ctx context.Context, store blob.Store, dir blob.Location) ([]strin
 		names = append(names, name.Base())
 		return false
 	}
-	for _, err := range store.List(ctx, dir, keep) {
+	for _, err := range store.List(ctx, dir, keep, nil) {
 		if err != nil {
 			return nil, err
 		}

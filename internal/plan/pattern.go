@@ -88,6 +88,12 @@ func (pt *pattern) match(name blob.Location) (whole, below bool) {
 	return places&end != 0, places&(end-1) != 0
 }
 
+// keep is the filter of a listing.
+func (pt *pattern) keep(name blob.Location, folder bool) bool {
+	whole, below := pt.match(name)
+	return folder && below || !folder && whole
+}
+
 // skip adds the positions behind each **, which may match nothing.
 func (pt *pattern) skip(places uint64) uint64 {
 	for i, p := range pt.parts {
@@ -161,11 +167,12 @@ func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, 
 	var folders atomic.Uint64
 	before := len(p.errs)
 	n, err := l.list(ctx, field, store, pt.base, func(name blob.Location, folder bool) bool {
-		whole, below := pt.match(name)
-		if folder && whole {
-			folders.Add(1)
+		if folder {
+			if whole, _ := pt.match(name); whole {
+				folders.Add(1)
+			}
 		}
-		return folder && below || !folder && whole
+		return pt.keep(name, folder)
 	})
 	switch matched := folders.Load(); {
 	case err != nil || len(p.errs) > before:

@@ -27,6 +27,10 @@ type Options struct {
 	Builtins []Builtin
 	// DefaultSplit is the maximum split size unless requested otherwise. Defaults to 64 MiB.
 	DefaultSplit uint64
+	// Slots are those of the workers, for which the input is divided; 0: unknown. OneByOne: files must not share a task, and splits have DefaultSplit
+	// bytes, because some leaders of the cluster are older.
+	Slots    uint64
+	OneByOne bool
 	// TasksMax is the maximum number of tasks of a job: each takes up to 64 bytes of the leader's memory. Defaults to 100 million.
 	TasksMax uint64
 	// Flow is that of which the job is a part; nil: it is submitted alone.
@@ -64,6 +68,7 @@ type Builtin struct {
 	Name       string
 	NeedsInput bool // others have one task without an input
 	Collects   bool // the parts are merged into a result
+	Divisible  bool // it does not matter how the input is divided
 	// Labels are those of the workers that have the job; empty: all have it.
 	Labels map[string]string
 	// Check returns what is wrong with settings. Nil: any are accepted.
@@ -75,6 +80,8 @@ type Builtin struct {
 // Result is a valid job.
 type Result struct {
 	Input        state.Input
+	SplitMax     uint64 // see state.Spec, as for Pack
+	Pack         *state.Packing
 	Command      Command           // no arguments: a built-in job
 	Labels       map[string]string // of the workers that may run it
 	Records      string            // empty: lines
@@ -184,10 +191,12 @@ type planner struct {
 	splice     bool                 // warnSplice has not found a value yet
 	kind       *record.Kind
 	needsInput bool
-	checker    stage.InputChecker // nil: any input will do
-	realOutput blob.Location      // Output without links; empty if there is none
-	reads      []state.LockName   // where the inputs are: see data
-	outputHere bool               // the output folder exists
+	divisible  bool
+	checker    stage.InputChecker         // nil: any input will do
+	realOutput blob.Location              // Output without links; empty if there is none
+	bases      []blob.Location            // where the inputs are: see places
+	linked     map[blob.Location]struct{} // where links below them lead
+	outputHere bool                       // the output folder exists
 }
 
 // Limits of the errors of a request: their answer must stay small, whatever the request is.
@@ -280,7 +289,7 @@ func (p *planner) builtin(name string) []stage.Stage {
 	i := slices.IndexFunc(p.opt.Builtins, func(b Builtin) bool { return b.Name == name })
 	if i >= 0 {
 		b := &p.opt.Builtins[i]
-		p.needsInput, p.result.Collects = b.NeedsInput, b.Collects
+		p.needsInput, p.divisible, p.result.Collects = b.NeedsInput, b.Divisible, b.Collects
 		if len(b.Labels) > 0 {
 			p.result.Labels = maps.Clone(b.Labels)
 			maps.Copy(p.result.Labels, p.req.Labels)

@@ -68,7 +68,11 @@ func (b *builtin) Collect(ctx context.Context, t *Task) Result {
 func result(ctx context.Context, t *Task, done Result, err, outputErr error) Result {
 	switch {
 	case ctx.Err() != nil && isTimeout(ctx):
-		return Result{Failure: timedOut(t.Job)}
+		f := timedOut(t.Job)
+		if path := t.Input.Path(); path != "" {
+			f.Message += fmt.Sprintf("; it was reading %q", path)
+		}
+		return Result{Failure: f}
 	case ctx.Err() != nil:
 		return Result{Canceled: true}
 	case err == nil:
@@ -76,7 +80,7 @@ func result(ctx context.Context, t *Task, done Result, err, outputErr error) Res
 	case outputErr != nil:
 		return Result{Failure: OutputFailure(outputErr)}
 	}
-	return Result{Failure: JobFailure(err)}
+	return Result{Failure: JobFailure(t.naming(err))}
 }
 
 // catch turns a panic of f into an error, and logs the stack.

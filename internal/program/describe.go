@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/suggest"
 )
 
@@ -24,6 +25,9 @@ func Describe(job bridgefour.Job) Description {
 		d.Description = job.Describe()
 	}
 	_, d.Collects = job.(bridgefour.Collector)
+	if _, line := job.(stage.Job); line {
+		d.Divisible = true
+	}
 	return d
 }
 

@@ -3,6 +3,7 @@ package program
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"os"
@@ -64,6 +65,10 @@ type Input interface {
 	Offset() int64
 	// Header returns the first lines of the file, as the job's --header says, which are not read.
 	Header() ([]byte, error)
+	// Next begins the next file of a task that has several. The error is one of the file before.
+	Next() (path string, more bool, err error)
+	// Path is the file that is being read, if the task has several; else it is empty.
+	Path() string
 }
 
 // Files replaces Input, Output and Log for commands.
@@ -114,6 +119,15 @@ func isTimeout(ctx context.Context) bool { return errors.Is(context.Cause(ctx), 
 
 func timedOut(j *wire.Job) *Failure {
 	return Failed(wire.FailureKind_TIMEOUT, "timed out after %v", timeout(j))
+}
+
+// naming adds the file that was being read to an error, if the task has several, and the error does not name it.
+func (t *Task) naming(err error) error {
+	path := t.Input.Path()
+	if err == nil || path == "" || strings.Contains(err.Error(), path) {
+		return err
+	}
+	return fmt.Errorf("input %q: %w", path, err)
 }
 
 // Loader loads programs.

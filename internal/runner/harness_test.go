@@ -60,7 +60,7 @@ func itemSplit(item string) *wire.Split {
 func partsOf(outcomes []Outcome) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
 		for i, out := range outcomes {
-			if !yield(Part{Index: uint64(i), Path: out.File, Size: out.Size, Records: out.Records}, nil) {
+			if !yield(Part{Index: uint64(i), Path: out.File, Size: out.Size, Records: out.Records, Checksum: out.Checksum}, nil) {
 				return
 			}
 		}

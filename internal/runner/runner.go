@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -126,11 +127,14 @@ func (a *Attempt) reduces() bool  { return a.Role == wire.StageRole_STAGE_REDUCE
 
 // A Part is the output file of a done task. It need not exist if its size is 0.
 type Part struct {
-	Index   uint64
-	Lease   uint64 // of the attempt that made it
-	Path    blob.Location
-	Size    uint64
-	Records uint64
+	Stage    uint32 // of its task
+	Index    uint64
+	Lease    uint64 // of the attempt that made it
+	Path     blob.Location
+	Size     uint64
+	Records  uint64
+	Checksum uint64 // xxh64
+	Maker    layout.Maker
 }
 
 // A LostPart is a Part that is missing or damaged.
@@ -159,7 +163,7 @@ type Outcome struct {
 	Stdout      []byte
 	StdoutBytes uint64
 	Canceled    bool // the context of Run ended first, or an input is lost
-	// Lost are the inputs of a reduce stage that are missing or damaged: the tasks that made them must run again.
+	// Lost are the inputs of a collect or a reduce stage that are missing or damaged: the tasks that made them must run again.
 	Lost []LostPart
 	// Segment says that File is for a reduce stage.
 	Segment bool
@@ -196,7 +200,7 @@ func (r *Runner) NewSlot() *Slot {
 	s.files.slot, s.files.stdout.file, s.files.stderr.log = s, &s.output, &s.log
 	s.combine.files.slot, s.combine.files.stdout.file, s.combine.files.stdout.keyed, s.combine.files.stderr.log = s, &s.output, &s.keyed, &s.log
 	s.keyed.cfg = shuffle.Config{Memory: r.sortMemory, Temp: cmp.Or(r.dataDir, os.TempDir())}
-	s.groups.cfg, s.groups.host, s.combine.sorted.cfg = s.keyed.cfg, r.host, s.keyed.cfg
+	s.groups.cfg, s.combine.sorted.cfg = s.keyed.cfg, s.keyed.cfg
 	s.task = program.Task{
 		Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper,
 		Errors: s.errors,
@@ -258,8 +262,8 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	if f != nil && f.Kind != wire.FailureKind_TIMEOUT && s.parts.err != nil {
 		f = program.Failed(wire.FailureKind_OUTPUT_ERROR, "%v", s.parts.err) // not the job's fault
 	}
-	if s.groups.lost != nil {
-		f, res.Canceled, out.Lost = nil, true, s.groups.lost
+	if lost := slices.Concat(s.groups.lost, s.parts.lost); lost != nil {
+		f, res.Canceled, out.Lost = nil, true, lost
 	}
 	if f != nil && last.opened && f.Kind != wire.FailureKind_BAD_PROGRAM {
 		if lines := last.stderr.lastLines(); len(lines) > 0 {
@@ -267,6 +271,9 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 		}
 	}
 	s.log.finish()
+	if n := len(s.input.rest); n > 0 && f == nil && !res.Canceled {
+		f = program.Failed(wire.FailureKind_PROGRAM_ERROR, "the program has not read %d of the %d files of the task", n, len(s.input.pack))
+	}
 	if f == nil && !res.Canceled {
 		f = s.finishOutput(ctx, res, out)
 	}
@@ -285,13 +292,14 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 // begin prepares the slot for an attempt. It reports whether a combine follows.
 func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) (combines bool) {
 	s.input.begin(ctx, j.reading, a.Split, false)
+	sees := sight{j.outputs, j.output, s.runner.host}
 	if a.Parts != nil || s.parts.parts != nil {
-		s.parts = partReader{ctx: ctx, stores: j.outputs, parts: a.Parts}
+		s.parts = partReader{ctx: ctx, sight: sees, parts: a.Parts}
 	}
 	memory, tables := s.runner.shares(j, a)
 	s.task.Memory = tables
 	s.keyed.begin(j.readers[a.Stage], memory)
-	s.groups.begin(ctx, j, a, memory)
+	s.groups.begin(ctx, sees, a, memory)
 	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)
 	s.files.begin(j, a)
@@ -331,8 +339,10 @@ func (s *Slot) endInput(out *Outcome) error {
 	s.parts.close()
 	s.groups.close()
 	read, err := s.input.finish()
-	if grown := s.input.file.grown(); grown != "" {
-		out.Warning = grown + ": it was read as far as it was"
+	if grown := s.input.grown; len(grown) > 0 {
+		if out.Warning = grown[0] + ": it was read as far as it was"; len(grown) > 1 {
+			out.Warning += fmt.Sprintf("; and %d more files of the task", len(grown)-1)
+		}
 	} else if grown := s.files.stdin.planned.grown(); grown != "" {
 		out.Warning = grown + ": the command could read all of it"
 	}

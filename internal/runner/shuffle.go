@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/shuffle"
 	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -157,10 +157,9 @@ func (k *keyedOutput) finish(to io.Writer) (records uint64, err error) {
 // groupedInput is the input of an attempt of a stage that reduces: its partition of the outputs of all tasks, as pairs or lines.
 type groupedInput struct {
 	cfg    shuffle.Config
-	host   string
+	sight  sight
 	reader *shuffle.Reader
 	ctx    context.Context //nolint:containedctx // of the attempt; io.WriterTo has none
-	job    *jobState
 	index  uint64
 	of     partitions
 	parts  iter.Seq2[Part, error]
@@ -172,14 +171,14 @@ type groupedInput struct {
 	err    error // the first one of Next; io.EOF at the end
 }
 
-func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt, memory int64) {
+func (g *groupedInput) begin(ctx context.Context, sees sight, a *Attempt, memory int64) {
 	if g.ctx != nil { // the last attempt was one
-		*g = groupedInput{cfg: g.cfg, host: g.host, reader: g.reader}
+		*g = groupedInput{cfg: g.cfg, reader: g.reader}
 	}
 	if !a.reduces() {
 		return
 	}
-	g.ctx, g.job, g.parts, g.index, g.of = ctx, j, a.Parts, a.Index, partitionsOf(wire.StageOf(a.Job, uint32(a.Stage)))
+	g.ctx, g.sight, g.parts, g.index, g.of = ctx, sees, a.Parts, a.Index, partitionsOf(wire.StageOf(a.Job, uint32(a.Stage)))
 	if g.reader == nil {
 		g.reader = shuffle.NewReader(g.cfg)
 	}
@@ -203,13 +202,17 @@ func (g *groupedInput) open() error {
 		if err != nil {
 			return err
 		}
-		store, err := g.job.outputs.Of(part.Path)
+		store, err := g.sight.stores.Of(part.Path)
 		if err != nil {
 			return err
 		}
 		g.list = append(g.list, part)
 		segments = append(segments, shuffle.Segment{Size: part.Size, Open: func(offset int64) (io.ReadCloser, error) {
-			return store.Open(g.ctx, part.Path, offset)
+			f, err := store.Open(g.ctx, part.Path, offset)
+			if blob.IsReplaced(err) {
+				err = fmt.Errorf("%w: %w", shuffle.ErrDamaged, err)
+			}
+			return f, err
 		}})
 	}
 	find := g.reader.Open
@@ -259,31 +262,27 @@ func (g *groupedInput) WriteTo(w io.Writer) (int64, error) {
 	return n, g.failure(err)
 }
 
-// failure remembers the outputs that are lost. They are not if this worker does not see the folder of the job: then another one may.
+// failure remembers the outputs that are lost.
 func (g *groupedInput) failure(err error) error {
 	gone, ok := errors.AsType[*shuffle.LostError](err)
 	if !ok {
 		return err
 	}
 	var lost []LostPart
+	missing := map[int]bool{}
 	for i, k := range gone.Segments {
-		part := g.list[k]
-		lost = append(lost, LostPart{part, fmt.Errorf("output %q of task %d: %w (on %s)", part.Path, part.Index, gone.Errs[i], g.host)})
+		lost = append(lost, LostPart{g.list[k], g.sight.describe(g.list[k], gone.Errs[i])})
+		missing[k] = blob.IsMissing(gone.Errs[i])
 	}
-	first := lost[0]
-	if errors.Is(gone.Errs[0], fs.ErrNotExist) && !g.sees(first.Path.Dir()) {
-		return fmt.Errorf("%w; does this worker see the folder that the others write to?", first.Why)
+	var seen layout.Seen
+	for k, part := range g.list {
+		seen.Add(part.Maker, !missing[k])
+	}
+	for _, is := range missing {
+		if is && !g.sight.lost(g.ctx, &seen) {
+			return unseen(lost[0].Why)
+		}
 	}
 	g.lost = lost
-	return first.Why
-}
-
-func (g *groupedInput) sees(dir blob.Location) bool {
-	store, err := g.job.outputs.Of(dir)
-	if err != nil {
-		return false
-	}
-	_, local := store.(*blob.Files)
-	_, err = store.Stat(g.ctx, dir)
-	return err == nil || !local
+	return lost[0].Why
 }

@@ -1,13 +1,16 @@
 package runner
 
 import (
+	"errors"
 	"iter"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -32,7 +35,7 @@ func (r *reduced) mapped(i uint64, item string) Outcome {
 	r.log = new(logged)
 	out := r.slot.Run(r.t.Context(), &Attempt{Job: r.job, StageName: "map", Role: wire.StageRole_STAGE_MAP, Index: i, Lease: r.lease, Number: 1, Split: itemSplit(item), Log: r.log})
 	if out.File != "" {
-		r.parts = append(r.parts, Part{Index: i, Lease: r.lease, Path: out.File, Size: out.Size, Records: out.Records})
+		r.parts = append(r.parts, Part{Index: i, Lease: r.lease, Path: out.File, Size: out.Size, Records: out.Records, Checksum: out.Checksum})
 	}
 	return out
 }
@@ -101,28 +104,62 @@ func TestReduceLosesAnInput(t *testing.T) {
 	r.mapped(0, "x")
 	r.mapped(1, "y")
 	lost := r.parts[1]
-	for what, damage := range map[string]func() error{
-		"cut":     func() error { return os.Truncate(string(lost.Path), 5) },
-		"removed": func() error { return os.Remove(string(lost.Path)) },
+	for _, damage := range []struct {
+		what string
+		do   func() error
+	}{
+		{"cut", func() error { return os.Truncate(string(lost.Path), 5) }},
+		{"removed", func() error { return os.Remove(string(lost.Path)) }},
+		{"replaced by a folder", func() error { return os.Mkdir(string(lost.Path), 0o755) }},
+		{"replaced by a pipe", func() error {
+			return errors.Join(os.Remove(string(lost.Path)), syscall.Mkfifo(string(lost.Path), 0o600))
+		}},
 	} {
-		if err := damage(); err != nil {
+		if err := damage.do(); err != nil {
 			t.Fatal(err)
 		}
 		out, _ := r.reduce(0)
 		if len(out.Lost) != 1 || out.Lost[0].Part != lost || !out.Canceled || out.Failure != nil {
-			t.Errorf("%s: %+v, want that the output of task 1 is lost", what, out)
+			t.Errorf("%s: %+v, want that the output of task 1 is lost", damage.what, out)
 		}
+	}
+	// The output folder is there: it is the folder of the attempts that is lost.
+	if err := os.RemoveAll(filepath.Dir(r.folder())); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := r.reduce(0); len(out.Lost) != 2 || !out.Canceled {
+		t.Errorf("without the folder of the attempts: %+v, want that both outputs are lost", out)
 	}
 	if _, err := os.Stat(filepath.Join(r.job.GetDir(), "begun")); err == nil {
 		t.Error("the command was started")
 	}
-	// A worker that does not see the folder at all cannot say that an output is lost.
-	if err := os.RemoveAll(r.folder()); err != nil {
+}
+
+// TestReduceDoesNotSeeTheFolder: a worker that does not share the output folder with those that made its inputs cannot say that they are lost.
+func TestReduceDoesNotSeeTheFolder(t *testing.T) {
+	r := newReduced(t, commandProgram("echo", "{}"), "cat")
+	r.mapped(0, "x")
+	r.mapped(1, "y")
+	unseen := func(why string) {
+		t.Helper()
+		out, _ := r.reduce(0)
+		if out.Lost != nil || !strings.Contains(out.Failure.GetMessage(), "does this worker see the folder that the others write to?") {
+			t.Errorf("%s: %+v", why, out)
+		}
+	}
+	r.parts[0].Maker, r.parts[1].Maker = layout.MadeHere, layout.MadeElsewhere
+	if err := os.Remove(string(r.parts[1].Path)); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := r.reduce(0)
-	if out.Lost != nil || !strings.Contains(out.Failure.GetMessage(), "does this worker see the folder that the others write to?") {
-		t.Errorf("without the folder: %+v", out)
+	unseen("it sees its own output alone")
+	if err := os.RemoveAll(r.output); err != nil {
+		t.Fatal(err)
+	}
+	r.parts[0].Maker = layout.MadeElsewhere
+	unseen("it has no output folder")
+	r.parts[0].Maker = layout.MadeHere
+	if out, _ := r.reduce(0); len(out.Lost) != 2 {
+		t.Errorf("its own output is gone: %+v, want that both are lost", out)
 	}
 }
 

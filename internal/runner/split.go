@@ -39,6 +39,8 @@ func newReading(j *wire.Job, stores blob.Stores) (r reading, failure *program.Fa
 // the first read.
 //
 // A whole file is decompressed, as its first bytes say, unless its records are fixed: then its bytes are read as they are.
+//
+// Of several small files, each is read to its end on its own, and Next goes on to the one after it.
 type splitReader struct {
 	host string
 	ctx  context.Context //nolint:containedctx // of the attempt; io.Reader has none
@@ -48,6 +50,8 @@ type splitReader struct {
 
 	item  []byte
 	split *wire.FileSplit // nil: an item
+	pack  []*wire.FileSplit
+	rest  []*wire.FileSplit // of pack: not begun
 	file  inputFile
 	err   error // sticky; io.EOF at the end
 
@@ -60,15 +64,55 @@ type splitReader struct {
 	header  []byte // of the file, once it is open
 	pos     int64  // of source, or of the item
 	given   uint64 // bytes returned, without a header that is repeated
+	before  uint64 // bytes of the files before
+	grown   []string
 }
 
 // begin starts a split. Slot.begin sets an item that is not in it as such.
 func (r *splitReader) begin(ctx context.Context, how reading, split *wire.Split, heads bool) {
-	r.item, r.err, r.source, r.ahead, r.header, r.pos, r.given = split.GetItem(), nil, nil, nil, nil, 0, 0
-	r.ctx, r.how, r.heads, r.file, r.split = ctx, how, heads, inputFile{}, split.GetFile()
-	if r.split != nil {
-		r.file.plan(r.split, r.host)
+	r.ctx, r.how, r.heads, r.item, r.pack, r.before, r.grown = ctx, how, heads, split.GetItem(), split.GetFiles().GetList(), 0, r.grown[:0]
+	if r.rest = r.pack; len(r.pack) > 0 {
+		r.beginFile(r.pack[0])
+		r.rest = r.pack[1:]
+		return
 	}
+	r.beginFile(split.GetFile())
+}
+
+// beginFile starts a file; nil: an item.
+func (r *splitReader) beginFile(split *wire.FileSplit) {
+	r.err, r.source, r.ahead, r.header, r.pos, r.given = nil, nil, nil, nil, 0, 0
+	r.file, r.split = inputFile{}, split
+	if split != nil {
+		r.file.plan(split, r.host)
+	}
+}
+
+// Next ends the file, and begins the next one of several.
+func (r *splitReader) Next() (path string, more bool, err error) {
+	if r.err != nil && !errors.Is(r.err, io.EOF) {
+		return "", false, r.err
+	}
+	if len(r.rest) == 0 {
+		return "", false, nil
+	}
+	if err := r.ctx.Err(); err != nil {
+		return "", false, err
+	}
+	if r.err = r.endFile(); r.err != nil {
+		return "", false, r.err
+	}
+	r.beginFile(r.rest[0])
+	r.rest = r.rest[1:]
+	return r.file.path, true, nil
+}
+
+// Path is the file that is being read, if the task has several.
+func (r *splitReader) Path() string {
+	if len(r.pack) == 0 {
+		return ""
+	}
+	return r.file.path
 }
 
 // Read reads whole records, in pieces of any size.
@@ -318,11 +362,17 @@ func (r *splitReader) fail(err error) error {
 	return r.err
 }
 
-// finish closes the file and returns the number of bytes read from it. The error is that the file has changed while a part of it was read:
-// at its end, Read has reported that.
+// finish closes the file and returns the number of bytes that were read of the split. The error is that the file has changed while a part of it was
+// read: at its end, Read has reported that.
 func (r *splitReader) finish() (read uint64, err error) {
+	err = r.endFile()
+	return r.before, err
+}
+
+// endFile is finish of one file.
+func (r *splitReader) endFile() (err error) {
 	if r.file.file == nil {
-		return 0, nil
+		return nil
 	}
 	if r.err == nil {
 		err = r.file.verify()
@@ -332,7 +382,11 @@ func (r *splitReader) finish() (read uint64, err error) {
 		r.decoder.Release()
 	}
 	r.file.close()
-	return r.given, err
+	if grown := r.file.grown(); grown != "" {
+		r.grown = append(r.grown, grown)
+	}
+	r.before += r.given
+	return err
 }
 
 // close releases the decoders.

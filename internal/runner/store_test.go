@@ -44,7 +44,7 @@ func TestStore(t *testing.T) {
 		"builtin, split": {builtin("test"), Attempt{Split: fileSplit("mem://in/input", 2, 5)}, "two\n"},
 		"builtin, empty": {builtin("test"), Attempt{Split: fileSplit("mem://in/input", 5, 1)}, ""},
 		"collect": {builtin("test"), Attempt{Role: wire.StageRole_STAGE_COLLECT, Parts: func(yield func(Part, error) bool) {
-			yield(Part{Path: "mem://in/input", Size: uint64(len(text))}, nil)
+			yield(Part{Path: "mem://in/input", Size: uint64(len(text)), Checksum: xxhash.Sum64String(text)}, nil)
 		}}, text},
 		"command":        {commandProgram("cat"), Attempt{Split: input}, text},
 		"command, empty": {commandProgram("true"), Attempt{Split: itemSplit("x")}, ""},

@@ -136,7 +136,7 @@ func BenchmarkReopened(b *testing.B) {
 				leased += len(g.Tasks)
 				s.Return(w, job, 0, len(g.Tasks), int64(len(g.Tasks))*g.Cost)
 				for _, task := range g.Tasks {
-					s.Reopen(Key{1, 0}, task, now, 0)
+					s.Reopen(Key{1, 0}, task, now, 0, false)
 				}
 			}
 			s.Observe(Key{1, 0}, 64, 64*1_000_000) // one task a grant
@@ -147,7 +147,7 @@ func BenchmarkReopened(b *testing.B) {
 					b.Fatal("nothing to grant")
 				}
 				s.Return(w, job, 0, 1, g.Cost)
-				s.Reopen(Key{1, 0}, g.Tasks[0], now, 0)
+				s.Reopen(Key{1, 0}, g.Tasks[0], now, 0, false)
 			}
 		})
 	}

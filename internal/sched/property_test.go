@@ -21,6 +21,11 @@ type out struct {
 	cost   int64
 }
 
+type apartTask struct {
+	job  state.JobID
+	task uint64
+}
+
 // model drives a scheduler as a leader does, and knows which leases are out.
 type model struct {
 	s       *Scheduler
@@ -29,6 +34,7 @@ type model struct {
 	workers []*Worker
 	live    []*state.Job
 	leases  []out
+	apart   map[apartTask]bool
 	leased  map[state.JobID]map[uint64]bool
 	lease   state.Lease // the last one that won
 	started map[state.JobID]time.Time
@@ -123,6 +129,8 @@ func (m *model) adopt(w *Worker, job *state.Job, task uint64) {
 
 // next takes one grant for w, and checks it.
 func (m *model) next(t *rapid.T, w *Worker) bool {
+	w.Apart = slices.ContainsFunc(m.leases, func(l out) bool { return l.worker == w && m.apart[apartTask{l.job.ID, l.task}] })
+	apart := w.Apart
 	want := m.naive(w)
 	before := map[string]int{}
 	for name := range m.s.users {
@@ -144,6 +152,12 @@ func (m *model) next(t *rapid.T, w *Worker) bool {
 		}
 		if g.Job.Stages[g.Stage].Status(task) != state.TaskOpen {
 			t.Fatalf("task %d/%d is granted, and not open", g.Job.ID, task)
+		}
+		if m.apart[apartTask{g.Job.ID, task}] {
+			if apart {
+				t.Fatalf("worker %d is granted task %d/%d, which runs apart, beside another such task", w.ID, g.Job.ID, task)
+			}
+			apart = true
 		}
 		m.leased[g.Job.ID][task] = true
 		m.leases = append(m.leases, out{g.Job, w, task, g.Cost})
@@ -217,9 +231,11 @@ func (m *model) end(t *rapid.T) {
 	switch rapid.IntRange(0, 3).Draw(t, "end") {
 	case 0:
 		m.apply(t, func(e *state.Entry) { e.Failed(l.job.ID, 0, l.task, state.Failure{Kind: state.Preempted}, nil) })
-		m.s.Reopen(Key{l.job.ID, 0}, l.task, m.now.Add(time.Duration(rapid.IntRange(0, 300).Draw(t, "back-off"))*time.Millisecond), l.worker.ID)
+		apart := rapid.Bool().Draw(t, "apart")
+		m.apart[apartTask{l.job.ID, l.task}] = apart
+		m.s.Reopen(Key{l.job.ID, 0}, l.task, m.now.Add(time.Duration(rapid.IntRange(0, 300).Draw(t, "back-off"))*time.Millisecond), l.worker.ID, apart)
 	case 1:
-		m.s.Reopen(Key{l.job.ID, 0}, l.task, m.now, 0)
+		m.s.Reopen(Key{l.job.ID, 0}, l.task, m.now, 0, m.apart[apartTask{l.job.ID, l.task}])
 		if rapid.Bool().Draw(t, "comes back") { // another worker, or the same, turns out to hold it
 			m.adopt(rapid.SampledFrom(m.workers).Draw(t, "worker"), l.job, l.task)
 		}
@@ -256,7 +272,7 @@ func (m *model) done(t *rapid.T, l out) {
 // the books.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{s: New(), machine: state.New(), now: epoch, leased: map[state.JobID]map[uint64]bool{}, started: map[state.JobID]time.Time{}}
+		m := &model{s: New(), machine: state.New(), now: epoch, leased: map[state.JobID]map[uint64]bool{}, started: map[state.JobID]time.Time{}, apart: map[apartTask]bool{}}
 		for i := range rapid.IntRange(1, 3).Draw(t, "workers") {
 			m.workers = append(m.workers, &Worker{
 				ID: state.WorkerID(i + 1), Slots: rapid.IntRange(1, 3).Draw(t, "slots"), Memory: rapid.SampledFrom([]uint64{0, 100}).Draw(t, "memory"),

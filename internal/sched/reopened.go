@@ -12,6 +12,7 @@ type reopened struct {
 	task  uint64
 	at    time.Time      // not before
 	avoid state.WorkerID // where it has failed; 0: nowhere
+	apart bool           // it is not leased to a worker that is Apart
 }
 
 type reopenedHeap []reopened
@@ -64,9 +65,9 @@ func (t *reopenedTasks) due(stage *state.Stage, r reopened) bool {
 	return ok && at.Equal(r.at) && stage.Status(r.task) == state.TaskOpen
 }
 
-// avoids reports whether the task should go to another worker than w.
+// avoids reports whether the task should go to another worker than w, or later.
 func (r reopened) avoids(now time.Time, w *Worker) bool {
-	return r.avoid == w.ID && !w.Alone && now.Sub(r.at) < avoidance
+	return r.apart && w.Apart || r.avoid == w.ID && !w.Alone && now.Sub(r.at) < avoidance
 }
 
 // trim drops void elements from the front of ready, and reports whether there is another one.
@@ -100,6 +101,7 @@ func (t *reopenedTasks) appendTasks(stage *state.Stage, now time.Time, w *Worker
 			delete(t.waiting, r.task)
 			tasks = append(tasks, r.task)
 			n--
+			w.Apart = w.Apart || r.apart
 		}
 	}
 	// The few that are left move up to the rest, not the rest down to them: it may be very long.

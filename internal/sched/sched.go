@@ -24,6 +24,7 @@ type Worker struct {
 	Resources []state.Resource
 	Protocol  uint32 // the version of the workers' protocol that it supports
 	Alone     bool   // no other worker accepts leases
+	Apart     bool   // it has a lease of a task that runs apart: it is granted no other one
 	Behind    bool   // it has returned leases that waited too long: until an attempt ends, it is granted only what it can start at once
 
 	load     int64 // cost of its leases
@@ -228,10 +229,11 @@ func (s *Scheduler) isFrozen(id state.JobID) bool {
 	return frozen
 }
 
-// Reopen makes a task available again that was leased: from the given time on, and to another worker than avoid if there is one.
-func (s *Scheduler) Reopen(key Key, task uint64, at time.Time, avoid state.WorkerID) {
+// Reopen makes a task available again that was leased: from the given time on, and to another worker than avoid if there is one. One that runs apart is
+// granted to workers that are not Apart alone.
+func (s *Scheduler) Reopen(key Key, task uint64, at time.Time, avoid state.WorkerID, apart bool) {
 	if q := s.queue(key); q != nil {
-		s.reopen(q, reopened{task: task, at: at, avoid: avoid})
+		s.reopen(q, reopened{task: task, at: at, avoid: avoid, apart: apart})
 	}
 }
 

@@ -281,9 +281,9 @@ func (st *story) ended(how, job, worker string, tasks []string, set map[string]s
 			st.apply(func(e *state.Entry) {
 				e.Failed(j.ID, key.Stage, task, state.Failure{Kind: state.ProgramError, Worker: w.ID}, nil)
 			})
-			st.s.Reopen(key, task, st.now.Add(st.duration(set["after"])), w.ID)
+			st.s.Reopen(key, task, st.now.Add(st.duration(set["after"])), w.ID, false)
 		case "back":
-			st.s.Reopen(key, task, st.now, 0)
+			st.s.Reopen(key, task, st.now, 0, false)
 		}
 	}
 }

@@ -74,7 +74,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	}
 	n, err := OpenLeader(ctx, node.ProcessConfig{
 		DataDir: filepath.Join(cfg.DataDir, "leader"), Listen: cfg.Listen, Advertise: advertise, Socket: cfg.Socket, Memory: memory,
-		Insecure: cfg.Insecure, Idle: cfg.Idle, Growing: cfg.Growing, Hosts: cfg.Hosts, Version: cfg.Version, Logger: cfg.Logger,
+		Insecure: cfg.Insecure, Idle: cfg.Idle, Growing: cfg.Growing, Slots: slots * cfg.Workers, Hosts: cfg.Hosts, Version: cfg.Version, Logger: cfg.Logger,
 		ClusterName: ClusterName,
 		Reserved:    []plan.Reserved{cfg.Reserved},
 	}, cfg.Jobs, nil)

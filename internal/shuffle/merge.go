@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"syscall"
 )
 
 // blocks are the records of a partition of a run.
@@ -162,7 +163,9 @@ func (e *LostError) Error() string { return "the segment is lost: " + e.Errs[0].
 func (e *LostError) Unwrap() []error { return e.Errs }
 
 // isLost reports whether an error of reading a segment says that it is missing or damaged.
-func isLost(err error) bool { return errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) }
+func isLost(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
 
 // Reader merges a partition of many segments.
 type Reader struct {

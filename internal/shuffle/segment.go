@@ -166,11 +166,11 @@ func (s *segmentWriter) end() ([]extent, error) {
 	return s.extents, err
 }
 
-// errDamaged is wrapped by the errors of a segment that cannot be read as it was written.
-var errDamaged = errors.New("damaged")
+// ErrDamaged is wrapped by the errors of a segment that cannot be read as it was written, among them those of Segment.Open.
+var ErrDamaged = errors.New("damaged")
 
 func damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", errDamaged, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
 }
 
 // tailBytes is read at once from the end of a segment: the index of most fits.

@@ -32,7 +32,8 @@ type servedAt struct {
 type jobPlan struct {
 	key     string
 	uid     string
-	files   int  // that it reads, one task each; 0: numbers
+	files   int  // that it reads; 0: numbers
+	packed  int  // of them in a task beside the first one
 	pure    bool // all attempts of a task make the same output
 	spec    *state.Spec
 	mean    time.Duration
@@ -96,7 +97,7 @@ func (w *World) planJobs() {
 			p.spec.Stages = twoReduces(uint64(n), p.spec.Collect, !p.spec.Spool)
 			p.pure = oneOf(p.lot>>32, 2)
 		case oneOf(p.lot>>8, 3):
-			p.files = n
+			p.files, p.packed = n, int(p.lot>>40%3) //nolint:gosec // below 3
 		case n >= 4 && oneOf(p.lot>>16, 3):
 			p.spec.Input = longLines(n)
 		}
@@ -213,6 +214,9 @@ func (c *client) redirect(r reply) {
 // submit repeats a submit with one key until it is answered.
 func (c *client) submit(p *jobPlan, then func()) {
 	if p.files > 0 && p.spec.Input.Kind != state.InputFiles {
+		if c.w.oracle.state.Level() < 2 {
+			p.packed = 0
+		}
 		p.spec.Input = c.w.inputs.list(p)
 	}
 	op := c.w.history.call(c.number, c.w.now, request{opSubmit, p.key})

@@ -17,6 +17,7 @@ type Config struct {
 	Plain   bool // every job has that many tasks, without output
 	// Mean is the mean duration of an attempt, roughly; jobs differ.
 	Mean time.Duration
+	Slow int           // attempts on the first worker take so many times as long; 0: once
 	Span time.Duration // of faults and requests
 	Pace time.Duration // from one fault to the next, on average
 	// SnapshotEvery is how many entries a leader applies between two snapshots.

@@ -14,9 +14,14 @@ func (in inputs) version(path string) int64 { return 1 + in[path] }
 // list returns the input of a job of files, as they are now.
 func (in inputs) list(p *jobPlan) state.Input {
 	list := state.NewFiles(0)
+	var pack []state.Split
 	for i := range p.files {
 		path := fmt.Sprint("/in/", p.uid, "/", i)
-		list.AddFile([]byte(path), state.Version{Size: 8, Modified: in.version(path)}, true)
+		pack = append(pack, state.Split{Path: []byte(path), Version: state.Version{Size: 8, Modified: in.version(path)}, Whole: true})
+		if len(pack) > p.packed || i == p.files-1 {
+			list.Pack(pack)
+			pack = nil
+		}
 	}
 	input, err := list.Input()
 	if err != nil {
@@ -48,9 +53,22 @@ func (in inputs) changed(job *state.Job) []state.FileChange {
 	reader := state.NewInputReader(&job.Spec.Input)
 	for i := range job.Spec.Input.Tasks {
 		split, err := reader.Split(i)
-		if v := in.version(string(split.Path)); err == nil && split.Version.Known() && v != split.Version.Modified {
-			list = append(list, state.FileChange{Task: i, Version: state.Version{Size: 8, Modified: v}})
+		if err != nil {
+			continue
+		}
+		for k, f := range filesOf(&split) {
+			if v := in.version(string(f.Path)); f.Version.Known() && v != f.Version.Modified {
+				list = append(list, state.FileChange{Task: i, File: uint64(k), Version: state.Version{Size: 8, Modified: v}})
+			}
 		}
 	}
 	return list
+}
+
+// filesOf are the files of a split.
+func filesOf(s *state.Split) []state.Split {
+	if s.Files != nil {
+		return s.Files
+	}
+	return []state.Split{*s}
 }

@@ -331,6 +331,13 @@ func (l *simLeader) step() {
 		}
 		l.send(e.Send[i].Session, e.Send[i].Message)
 	}
+	for _, q := range e.Quarantines {
+		if q.Cause == leader.Slow && uint64(q.Worker) == l.w.workers[0].id {
+			l.w.stats.Slow++
+		} else if q.Cause == leader.Slow {
+			l.w.stats.SlowOther++
+		}
+	}
 	for _, c := range e.Close {
 		if s := l.sessions[c.Session]; s != nil {
 			l.closeSession(s, endOfSession{c.Refused, c.Reason})

@@ -60,7 +60,7 @@ type attempt struct {
 	returned bool        // its leader has received its failure or its return
 	before   state.Lease // the one granted before it for the same task
 	session  *session    // over which it was granted
-	read     int64       // the version of its file; 0: it has none
+	read     []int64     // the versions of its files
 	size     uint64      // of its output
 	inputs   uint64      // what it has read of other stages: oracle.inputs
 	hostile  bool        // what becomes of it is up to a hostile worker
@@ -405,8 +405,9 @@ func (c *oracle) welcomed(l *simLeader, messages []leader.Send) {
 				l.addr, leaseName(lease), s.worker.number, job.ID)
 		}
 		latest := c.line(key).latest[task]
-		b := c.attempt(latest)
-		if latest != lease && b != nil && b.session.leader == l && b.session.open && !b.returned && !b.stale && !b.won {
+		a, b := c.attempt(lease), c.attempt(latest)
+		second := a != nil && b != nil && c.mayBeSecond(b, a)
+		if latest != lease && !second && b != nil && b.session.leader == l && b.session.open && !b.returned && !b.stale && !b.won {
 			c.w.fail("leader %d goes on with lease %s of worker %d, though it has leased that task again as %s", l.addr,
 				leaseName(lease), s.worker.number, leaseName(latest))
 		}
@@ -528,10 +529,12 @@ func (c *oracle) checkInput(job *state.Job) {
 		if c.forged(leasedTask{stageKey{job.ID, 0}, i, out.Winner}) {
 			continue
 		}
-		if done && a != nil && split.Version.Known() && a.read != split.Version.Modified {
-			c.w.fail("job %d is done; lease %s has read version %d of %s, and the job is of version %d", job.ID, leaseName(out.Winner), a.read,
-				split.Path, split.Version.Modified)
-			return
+		for k, f := range filesOf(&split) {
+			if done && a != nil && f.Version.Known() && a.read[k] != f.Version.Modified {
+				c.w.fail("job %d is done; lease %s has read version %d of %s, and the job is of version %d", job.ID, leaseName(out.Winner), a.read[k],
+					f.Path, f.Version.Modified)
+				return
+			}
 		}
 	}
 }

@@ -26,6 +26,10 @@ func longLines(n int) state.Input {
 // try may be under way.
 func (l *simLeader) submit(p *jobPlan, answer func(reply)) {
 	blocks := p.spec.Input.Blocks
+	if p.packed > 0 && l.controller.Machine().Level() < 2 {
+		answer(reply{again: true, leader: l.leaderHint()})
+		return
+	}
 	if len(blocks) < 2 || l.controller.Machine().Level() < 2 {
 		l.write(p.key, func(e *state.Entry) { e.Submit(p.key, p.uid, p.spec.User, p.spec) }, answer)
 		return

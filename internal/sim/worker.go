@@ -304,6 +304,9 @@ func (s *simWorker) next(slot int) {
 	s.w.oracle.slotUsed(s, slot)
 	s.w.oracle.roomUsed(s)
 	fate := s.w.fate(r.attempt, r.chunk.AttemptNumber(i))
+	if s.number == 0 {
+		fate.takes *= time.Duration(max(1, s.w.cfg.Slow))
+	}
 	if fate.failure = s.open(r, fate.failure); fate.failure != nil {
 		fate.takes = min(fate.takes, time.Millisecond)
 	}
@@ -336,15 +339,19 @@ func (s *simWorker) cleared(slot int, r *run, end func()) {
 
 // open opens the input of an attempt, and returns the failure of the attempt: that of its fate, or that the file has changed.
 func (s *simWorker) open(r *run, fate *wire.Failure) *wire.Failure {
-	split := r.chunk.Split(r.entry).GetFile()
-	if split == nil {
-		return fate
+	files := r.chunk.Split(r.entry).GetFiles().GetList()
+	if file := r.chunk.Split(r.entry).GetFile(); file != nil {
+		files = append(files, file)
 	}
-	r.attempt.read = s.w.inputs.version(string(split.GetPath()))
-	if s.w.cfg.Plant == TrustInput || split.GetModifiedUnixNs() == 0 || r.attempt.read == split.GetModifiedUnixNs() {
-		return fate
+	r.attempt.read = nil
+	for _, f := range files {
+		version := s.w.inputs.version(string(f.GetPath()))
+		r.attempt.read = append(r.attempt.read, version)
+		if s.w.cfg.Plant != TrustInput && f.GetModifiedUnixNs() != 0 && version != f.GetModifiedUnixNs() {
+			fate = &wire.Failure{Kind: wire.FailureKind_BAD_INPUT, Message: "the file has changed"}
+		}
 	}
-	return &wire.Failure{Kind: wire.FailureKind_BAD_INPUT, Message: "the file has changed"}
+	return fate
 }
 
 // ends calls do after a while, unless the attempt of the slot has ended before.

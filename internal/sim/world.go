@@ -55,6 +55,8 @@ type Stats struct {
 	Installed int // snapshots of others
 	Reads     int
 	Lost      int // outputs that were lost
+	Slow      int // quarantines of the first worker as slow
+	SlowOther int // of others
 }
 
 // Result is the outcome of a world.
@@ -393,4 +395,6 @@ func (s *Stats) add(o Stats) {
 	s.Installed += o.Installed
 	s.Reads += o.Reads
 	s.Lost += o.Lost
+	s.Slow += o.Slow
+	s.SlowOther += o.SlowOther
 }

@@ -74,7 +74,7 @@ type Task struct {
 	Index   uint64
 	Attempt uint32 // from 1
 
-	// Path is the file of the split, and Item the item of a list instead; first stage only.
+	// Path is the file of the split, the first one of several, and Item the item of a list instead; first stage only.
 	Path string
 	Item []byte
 	// Split is whole records of the kind that the job's --records says, decompressed, without the header of the file; first stage only, nil if the job has no input.
@@ -109,4 +109,7 @@ type Split interface {
 	Offset() int64
 	// Header is the first lines of the file, as the job's --header says, which are not read.
 	Header() ([]byte, error)
+	// Next goes on to the next file of a task that has several small ones: Read ends at the end of each. Run must read all of them. The error is that of the file
+	// before.
+	Next() (path string, more bool, err error)
 }

@@ -76,7 +76,7 @@ func (m *Machine) proceed(job *Job, out *Result) {
 
 // Deferred is an input that is planned once the jobs that a job comes after have ended: one of them writes it.
 type Deferred struct {
-	Split uint64 // as Input.SplitSize
+	Split uint64 // as Input.SplitSize, or Spec.SplitMax
 }
 
 // InputDue reports whether a job waits for nothing but the planning of its input.

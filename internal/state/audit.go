@@ -8,6 +8,7 @@ type Audit struct {
 	Address string // host:port; empty: a unix socket
 	Action  string // method and path of the request
 	Verdict string // empty: it was done; else why it was refused. Set by Apply, unless the request did not get that far
+	Subject string // what was changed, if Action does not say it. Set by Apply
 }
 
 // Audit records a request that is done, or was refused, without another command. It needs feature level 2: below that, it adds nothing.
@@ -29,6 +30,7 @@ func (m *Machine) audit(c *command, answer *Event) {
 	for _, text := range []*string{&a.User, &a.Role, &a.Token, &a.Address, &a.Action, &a.Verdict} {
 		*text = shorten(*text)
 	}
+	a.Subject = answer.Message
 	m.addFact(&Fact{Kind: Audited, Job: answer.Job, Worker: answer.Worker, Audit: &a})
 }
 
@@ -39,5 +41,6 @@ func (c *codec) audit(a *Audit) {
 	c.string(4, &a.Address)
 	c.string(5, &a.Action)
 	c.string(6, &a.Verdict)
+	c.string(7, &a.Subject)
 	c.end("an audit record")
 }

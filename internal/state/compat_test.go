@@ -152,6 +152,10 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	for _, value := range []string{"a", "1", "b", "\xff", "c", "3"} {
 		table.AddLine([]byte(value))
 	}
+	packs := NewFiles(10)
+	packs.deflate = files.deflate
+	packs.Pack([]Split{{Path: []byte("/data/p"), Version: Version{Size: 4, Modified: 1}}, {Path: []byte("/data/q"), Version: Version{Size: 5, Modified: 2}}})
+	packs.AddFile([]byte("/data/r"), Version{Size: 25, Modified: 3}, false)
 	rows := NewFiles(10)
 	rows.deflate = files.deflate
 	rows.AddCutFile([]byte("/data/x.csv"), Version{Size: 25, Modified: 1}, []int64{17, 20})
@@ -208,6 +212,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		if level > 1 {
 			e.Register("", &WorkerInfo{Address: "spren-03:1", Claim: 4})
 			e.Submit("", "uid7", "", &Spec{Output: "/out/7", Input: *mustInput(t, rows), Records: "csv", Header: 2})
+			e.Submit("", "uid7p", "", &Spec{Output: "/out/7p", Builtin: "grep", Input: *mustInput(t, packs), SplitMax: 64, Pack: &Packing{Size: 9, Fitted: true}})
 			e.Submit("", "uid8", "", &Spec{
 				Output: "/out/8", Env: map[string]string{"A": "1", "B": ""}, Secrets: []Secret{{Name: "S", Sealed: []byte("\xffsealed")}}, Sandbox: true, NoNetwork: true, Class: `"a.B"`,
 				Reduce: "uniq -c", Combine: "uniq", Partitions: 4, Stages: LinePlan([]StageSpec{{Name: "map", Tasks: 1}, {Name: "reduce", Tasks: 4, Fitted: true}, {Name: "sort", Tasks: 2, Ranges: true}}, false, true),
@@ -411,7 +416,9 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		})
 		entry(func(e *Entry) {
 			e.RaiseFence(1000)
+			e.By = &Audit{User: "eve", Role: "operator", Token: "t1", Address: "10.0.0.9:1", Action: "DELETE /v1/locks/c?holder=h1"}
 			e.Lock("lock-2", LockOp{Release: true, User: "ann", Holder: "h1", Names: []LockName{{Name: "c"}}})
+			e.By = nil
 			e.Lock("lock-3", LockOp{User: "eve", Holder: "h4", Names: []LockName{{Name: "a"}}, TTLMS: 1000})
 			e.Lock("lock-4", LockOp{User: "eve", Holder: "h5", Names: []LockName{{Name: "a/x", Shared: true}}, TTLMS: 1000})
 			e.Withdraw("withdraw-1", 26)

@@ -47,11 +47,13 @@ type Event struct {
 	Lease  Lease       // of TaskReopened, TaskDied and TaskLost
 	Count  uint8       // of TaskReopened: failures of that kind so far
 	Wait   uint64      // of TaskReopened: Failure.WaitMS
-	// Message is of TaskDied: the attempt's failure message; of LockGone: what is lost, if it was held and has expired.
+	// Message is of TaskDied: the attempt's failure message; of LockGone: what is lost, if it was held and has expired; of RequestApplied: which locks were
+	// released, if a client asked for that whose request is recorded.
 	Message string
 	Output  string // of JobForgotten: its spool folder, if any
 	Lock    LockID
 	Reason  LockReason   // of LockGone
+	User    string       // of LockGone: the holder's
 	Locks   []LockAnswer // of RequestApplied: one for each operation on locks
 }
 

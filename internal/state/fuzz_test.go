@@ -226,19 +226,20 @@ func FuzzInput(f *testing.F) {
 		files.AddFile([]byte(s), Version{Size: uint64(len(s)), Modified: 7, Identity: 1 << 50, Tail: 9}, len(s) == 1)
 	}
 	files.AddCutFile([]byte("cut"), Version{Size: 25}, []int64{11, 20})
+	files.Pack([]Split{{Path: []byte("a"), Version: Version{Size: 4}}, {Path: []byte("b")}})
 	for _, b := range []*InputBuilder{lines, files} {
 		in, err := b.Input()
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(uint8(in.Kind), in.Tasks, in.SplitSize, in.Blocks[0].First, in.Blocks[0].Data, in.Blocks[0].Versions, in.Blocks[0].Cuts, uint64(1))
+		f.Add(uint8(in.Kind), in.Tasks, in.SplitSize, in.Blocks[0].First, in.Blocks[0].Data, in.Blocks[0].Versions, in.Blocks[0].Cuts, in.Blocks[0].Packs, uint64(1))
 	}
-	f.Add(uint8(InputFiles), uint64(1<<20), uint64(1), uint64(1<<63), []byte{1, 2, 3}, []byte{1}, []byte{2}, uint64(0))
-	f.Fuzz(func(t *testing.T, kind uint8, tasks, splitSize, first uint64, data, versions, cuts []byte, changed uint64) {
+	f.Add(uint8(InputFiles), uint64(1<<20), uint64(1), uint64(1<<63), []byte{1, 2, 3}, []byte{1}, []byte{2}, []byte{3}, uint64(0))
+	f.Fuzz(func(t *testing.T, kind uint8, tasks, splitSize, first uint64, data, versions, cuts, packs []byte, changed uint64) {
 		in := Input{
 			Kind: InputKind(kind) % (InputFiles + 1), Tasks: tasks % (MaxTasks + 1), SplitSize: splitSize,
-			Blocks:  []Block{{First: 0, Data: data, Versions: versions, Cuts: cuts}, {First: first, Data: data}},
-			Changed: []FileChange{{Task: changed, Version: Version{Size: first, Modified: 1}}},
+			Blocks:  []Block{{First: 0, Data: data, Versions: versions, Cuts: cuts, Packs: packs}, {First: first, Data: data}},
+			Changed: []FileChange{{Task: changed, File: changed % 3, Version: Version{Size: first, Modified: 1}}},
 		}
 		n := allocated(func() {
 			r := NewInputReader(&in)
@@ -251,7 +252,7 @@ func FuzzInput(f *testing.F) {
 			in.Longest()
 		})
 		// Deflate makes a thousand bytes out of one, and a byte may be a line; Longest keeps 12 bytes for each of a million tasks.
-		if limit := uint64(64<<20 + (len(data)+len(versions)+len(cuts))*2048*300); n > limit {
+		if limit := uint64(64<<20 + (len(data)+len(versions)+len(cuts)+len(packs))*2048*1000); n > limit {
 			t.Fatalf("an input with a block of %d bytes allocates %d", len(data), n)
 		}
 	})

@@ -41,6 +41,7 @@ type Fact struct {
 	WorkerStatus WorkerStatus
 	Detail       string // for users: the job's name, its error, the worker's host
 	Audit        *Audit // of Audited; never changes
+	User         string // of LockGone: the holder's
 }
 
 // history is the latest facts, oldest first. It is part of the state, so every leader has the same ones, also after it was restored
@@ -87,7 +88,7 @@ func (m *Machine) record(e Event, out *Result) {
 	out.Events = append(out.Events, e)
 	f := Fact{Kind: e.Kind, Job: e.Job, Worker: e.Worker}
 	if e.Kind == LockGone {
-		f.Detail = e.Message
+		f.Detail, f.User = e.Message, e.User
 	}
 	if job := m.jobs[e.Job]; job != nil {
 		f.JobStatus = job.Status
@@ -187,6 +188,7 @@ func (c *codec) fact(f *Fact) {
 	c.string(11, &f.Detail)
 	if c.level >= 2 {
 		optional(c, 12, &f.Audit, (*codec).audit)
+		c.string(13, &f.User)
 	}
 	c.end("a fact")
 }

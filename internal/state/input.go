@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sort"
 )
 
@@ -19,7 +20,7 @@ const (
 	InputNone  InputKind = iota // one task that reads nothing
 	InputRange                  // task i gets the number From + i
 	InputLines                  // task i gets line i
-	InputFiles                  // task i gets a split of a file
+	InputFiles                  // task i gets a split of a file, or several small files
 	InputList                   // task i gets item i of the product of Axes, or Batch items from i*Batch on
 )
 
@@ -33,7 +34,7 @@ type Input struct {
 	From      int64   // InputRange
 	SplitSize uint64  // InputFiles: longest split; 0: every file is one
 	Blocks    []Block // InputLines, InputFiles, InputList
-	// Changed are the files, each of one split, that were read again at a retry because they had changed. By task, ascending.
+	// Changed are the files, none of which is cut, that were read again at a retry because they had changed. By task and file, ascending.
 	Changed []FileChange
 	// InputList:
 	Axes  []Axis
@@ -53,6 +54,9 @@ type Block struct {
 	// Cuts are the beginnings of the splits of the files that have several, as flate: for each split but the first of a file, uvarint how far
 	// it begins behind a multiple of SplitSize. Empty: the splits begin at those multiples.
 	Cuts []byte
+	// Packs are how many files each task has that has one or more of them as a whole, as flate: uvarint, one after the other; 1 for a file that has
+	// several tasks. Empty: 1 for each. A task has files of one block.
+	Packs []byte
 }
 
 // Version is what is known of the content of a file without reading it. The zero value is unknown.
@@ -66,14 +70,16 @@ type Version struct {
 // Known reports whether there is more than a size to compare.
 func (v Version) Known() bool { return v.Modified != 0 || v.Identity != 0 }
 
-// FileChange is the new version of the file of a task, which is all of the file.
+// FileChange is the new version of a file that a task reads as a whole.
 type FileChange struct {
 	Task    uint64
+	File    uint64 // of the task, from 0
 	Version Version
 }
 
-// Split is what one map task reads: a file has a path, and an item of a list one value, or several.
+// Split is what one map task reads: a file has a path, an item of a list one value, or several, and several small files are Files.
 type Split struct {
+	Files          []Split  // each is all of a file, with a path; two at least
 	Item           []byte   // the one value
 	Values         [][]byte // one item after the other; nil: Item is set
 	Columns        int      // of an item in Values
@@ -81,6 +87,22 @@ type Split struct {
 	Offset, Length uint64
 	Whole          bool    // one split whatever its size: compressed, or cutting is off
 	Version        Version // of the file, when the job was submitted, or retried
+}
+
+// whole returns the version of a file of the task, of which that reads all.
+func (s *Split) whole(file uint64) (v Version, ok bool) {
+	switch n := uint64(len(s.Files)); {
+	case n > 0 && file < n:
+		return s.Files[file].Version, true
+	case n > 0 || file > 0:
+		return v, false
+	}
+	return s.Version, s.Path != nil && s.Offset == 0 && s.Length == s.Version.Size
+}
+
+// packed reports whether a task may have several files.
+func (in *Input) packed() bool {
+	return slices.ContainsFunc(in.Blocks, func(b Block) bool { return len(b.Packs) > 0 })
 }
 
 // blockBytes bounds the text of a block: small enough that reading one split is quick, large enough to compress.
@@ -108,6 +130,8 @@ type InputBuilder struct {
 	versions []Version // of its files
 	known    bool      // one of them
 	cuts     []byte
+	packs    []byte
+	packed   bool // one of them has several files
 
 	bytes   uint64 // of the first counted blocks
 	counted int
@@ -130,6 +154,22 @@ func (b *InputBuilder) AddLine(line []byte) {
 
 // AddFile adds the tasks of a file; whole files are never cut.
 func (b *InputBuilder) AddFile(path []byte, v Version, whole bool) {
+	b.file(path, v, whole)
+	b.packs = append(b.packs, 1)
+	b.added(fileSplits(v.Size, b.in.SplitSize, whole))
+}
+
+// Pack adds one task for several files, each of one split.
+func (b *InputBuilder) Pack(files []Split) {
+	for i := range files {
+		b.file(files[i].Path, files[i].Version, files[i].Whole)
+	}
+	b.packs = binary.AppendUvarint(b.packs, uint64(len(files)))
+	b.packed = b.packed || len(files) > 1
+	b.added(1)
+}
+
+func (b *InputBuilder) file(path []byte, v Version, whole bool) {
 	b.raw = binary.AppendUvarint(b.raw, uint64(len(path)))
 	b.raw = append(b.raw, path...)
 	tail := v.Size << 1
@@ -140,7 +180,6 @@ func (b *InputBuilder) AddFile(path []byte, v Version, whole bool) {
 	b.versions = append(b.versions, v)
 	b.known = b.known || v.Known()
 	b.in.Bytes += v.Size
-	b.added(fileSplits(v.Size, b.in.SplitSize, whole))
 }
 
 // AddCutFile adds the tasks of a file whose splits begin at 0 and at the cuts: ascending, one for each multiple of the split size below the
@@ -170,9 +209,12 @@ func (b *InputBuilder) flush() {
 	if len(b.cuts) > 0 {
 		block.Cuts = b.compress(b.cuts)
 	}
+	if b.packed {
+		block.Packs = b.compress(b.packs)
+	}
 	b.in.Blocks = append(b.in.Blocks, block)
-	b.raw, b.cuts, b.first = b.raw[:0], b.cuts[:0], b.in.Tasks
-	b.versions, b.known = b.versions[:0], false
+	b.raw, b.cuts, b.packs, b.first = b.raw[:0], b.cuts[:0], b.packs[:0], b.in.Tasks
+	b.versions, b.known, b.packed = b.versions[:0], false, false
 }
 
 func (b *InputBuilder) compress(raw []byte) []byte {
@@ -228,7 +270,11 @@ type entry struct {
 	version Version
 	whole   bool
 	cuts    []uint64 // the beginnings of its splits but the first; nil: at multiples of the split size
+	place   uint64   // among the files of its task
 }
+
+// splits is the number of splits of a file as it was when the job was submitted: a changed one keeps its one.
+func (e *entry) splits(in *Input) uint64 { return fileSplits(e.version.Size, in.SplitSize, e.whole) }
 
 // NewInputReader reads in, which must not change.
 func NewInputReader(in *Input) *InputReader { return &InputReader{in: in, block: -1} }
@@ -271,7 +317,16 @@ func (r *InputReader) Split(i uint64) (Split, error) {
 	if e < 0 {
 		return Split{}, fmt.Errorf("split %d: block %d does not hold it", i, b)
 	}
-	return in.cut(r.entries[e], i), nil
+	last := &r.entries[e]
+	if last.place == 0 {
+		return in.cut(*last, i), nil
+	}
+	var s Split
+	for _, e := range r.entries[e-int(last.place) : e+1] {
+		s.Files = append(s.Files, in.cut(e, i))
+		s.Length += e.version.Size
+	}
+	return s, nil
 }
 
 // cut returns split i of its file.
@@ -311,9 +366,8 @@ func (in *Input) unpack(block *Block) ([]entry, error) {
 		return nil, err
 	}
 	var entries []entry
-	first := block.First
 	for len(raw) > 0 {
-		e := entry{first: first}
+		e := entry{}
 		if e.name, raw, err = cutBytes(raw); err != nil {
 			return nil, err
 		}
@@ -323,8 +377,10 @@ func (in *Input) unpack(block *Block) ([]entry, error) {
 		}
 		raw = raw[k:]
 		e.version.Size, e.whole = tail>>1, tail&1 == 1
-		first += fileSplits(e.version.Size, in.SplitSize, e.whole)
 		entries = append(entries, e)
+	}
+	if err := in.number(block, entries); err != nil {
+		return nil, err
 	}
 	if len(block.Versions) > 0 {
 		if err := unpackVersions(block.Versions, entries); err != nil {
@@ -338,6 +394,38 @@ func (in *Input) unpack(block *Block) ([]entry, error) {
 	}
 	in.change(entries)
 	return entries, nil
+}
+
+// number sets the tasks of the files of a block.
+func (in *Input) number(block *Block, entries []entry) error {
+	var packs []byte
+	if len(block.Packs) > 0 {
+		var err error
+		if packs, err = inflate(block.Packs); err != nil {
+			return err
+		}
+	}
+	task := block.First
+	for len(entries) > 0 {
+		n := uint64(1)
+		if len(block.Packs) > 0 {
+			var k int
+			if n, k = binary.Uvarint(packs); k <= 0 || n == 0 || n > uint64(len(entries)) {
+				return errBlock
+			}
+			packs = packs[k:]
+		}
+		pack := entries[:n]
+		for i := range pack {
+			if n > 1 && pack[i].splits(in) > 1 {
+				return errBlock
+			}
+			pack[i].first, pack[i].place = task, uint64(i)
+		}
+		task += pack[0].splits(in)
+		entries = entries[n:]
+	}
+	return nil
 }
 
 // cutBytes returns the bytes that raw begins with, after their length, and the rest.
@@ -413,7 +501,7 @@ func (in *Input) unpackCuts(data []byte, entries []entry) error {
 	}
 	for i := range entries {
 		e := &entries[i]
-		cuts, last := fileSplits(e.version.Size, in.SplitSize, e.whole)-1, uint64(0)
+		cuts, last := e.splits(in)-1, uint64(0)
 		if cuts > uint64(len(raw)) {
 			return errBlock
 		}
@@ -441,7 +529,7 @@ func (in *Input) change(entries []entry) {
 		if len(changed) == 0 {
 			return
 		}
-		if e := &entries[i]; e.first == changed[0].Task {
+		if e := &entries[i]; e.first == changed[0].Task && e.place == changed[0].File {
 			e.version = changed[0].Version
 			e.whole = e.whole || in.SplitSize > 0 && e.version.Size > in.SplitSize
 			changed = changed[1:]
@@ -452,9 +540,11 @@ func (in *Input) change(entries []entry) {
 // File is a file of an input.
 type File struct {
 	Task    uint64 // its first split
+	Place   uint64 // among the files of its task
 	Splits  uint64
 	Path    []byte
 	Version Version
+	Whole   bool // it is not cut, whatever its size
 }
 
 // Files returns the files of block b.
@@ -462,7 +552,7 @@ func (in *Input) Files(b int) ([]File, error) {
 	entries, err := in.decode(b)
 	files := make([]File, len(entries))
 	for i, e := range entries {
-		files[i] = File{Task: e.first, Splits: fileSplits(e.version.Size, in.SplitSize, e.whole), Path: e.name, Version: e.version}
+		files[i] = File{Task: e.first, Place: e.place, Splits: e.splits(in), Path: e.name, Version: e.version, Whole: e.whole}
 	}
 	return files, err
 }
@@ -480,12 +570,17 @@ func (in *Input) Longest() []uint32 {
 		if err != nil {
 			return nil // the tasks report it
 		}
-		for _, e := range entries {
-			if fileSplits(e.version.Size, in.SplitSize, e.whole) > in.Tasks-uint64(len(lengths)) {
+		for i := range entries {
+			e := &entries[i]
+			if n := len(lengths); e.place > 0 && n > 0 {
+				lengths[n-1] += e.version.Size
+				continue
+			}
+			if e.splits(in) > in.Tasks-uint64(len(lengths)) {
 				return nil
 			}
-			for k := range fileSplits(e.version.Size, in.SplitSize, e.whole) {
-				lengths = append(lengths, in.cut(e, e.first+k).Length)
+			for k := range e.splits(in) {
+				lengths = append(lengths, in.cut(*e, e.first+k).Length)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"reflect"
@@ -404,4 +405,76 @@ func TestDamagedBlock(t *testing.T) {
 	if s, err := NewInputReader(in).Split(0); err == nil {
 		t.Errorf("Split(0) without blocks = %+v, want an error", s)
 	}
+}
+
+// TestPacks: files that share a task come back in order, whatever their versions have become, and blocks that say otherwise are damaged.
+func TestPacks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 10
+		b := NewFiles(size)
+		var want [][]Split
+		for range rapid.IntRange(1, 20).Draw(t, "groups") {
+			if rapid.IntRange(0, 3).Draw(t, "cut") == 0 {
+				v := Version{Size: 25, Modified: 3}
+				b.AddFile([]byte("cut"), v, false)
+				for at := uint64(0); at < 25; at += size {
+					want = append(want, []Split{{Path: []byte("cut"), Offset: at, Length: min(size, 25-at), Version: v}})
+				}
+				continue
+			}
+			var pack []Split
+			for range rapid.IntRange(1, 5).Draw(t, "files") {
+				n := rapid.Uint64Range(0, size).Draw(t, "size")
+				f := Split{Path: fmt.Appendf(nil, "f%d", len(want)), Length: n, Version: Version{Size: n, Modified: int64(n), Identity: 7}}
+				if f.Whole = rapid.Bool().Draw(t, "whole"); f.Whole {
+					f.Version.Size, f.Length = 5*n, 5*n
+				}
+				pack = append(pack, f)
+			}
+			b.Pack(pack)
+			want = append(want, pack)
+			if rapid.Bool().Draw(t, "flush") {
+				b.flush()
+			}
+		}
+		tasks := uint64(len(want))
+		in, err := b.Input()
+		if err != nil || in.Tasks != tasks {
+			t.Fatalf("Input() = %d tasks, %v, want %d", in.Tasks, err, tasks)
+		}
+		for i, files := range want { // in order
+			for k := range files {
+				if f := &files[k]; f.Length == f.Version.Size && rapid.IntRange(0, 3).Draw(t, "change") == 0 {
+					f.Version = Version{Size: rapid.Uint64Range(0, 30).Draw(t, "new size"), Modified: 9}
+					f.Length, f.Whole = f.Version.Size, f.Whole || f.Version.Size > size
+					in.Changed = append(in.Changed, FileChange{Task: uint64(i), File: uint64(k), Version: f.Version})
+				}
+			}
+		}
+		r := NewInputReader(&in)
+		var lengths []uint64
+		for i, files := range want {
+			s, length := mustSplit(t, r, uint64(i)), uint64(0)
+			for _, f := range files {
+				length += f.Length
+			}
+			lengths = append(lengths, length)
+			if got := s.Files; len(files) > 1 && (!reflect.DeepEqual(got, files) || s.Length != length) || len(files) == 1 && !reflect.DeepEqual(s, files[0]) {
+				t.Fatalf("Split(%d) = %+v, want %+v", i, s, files)
+			}
+		}
+		if order := in.Longest(); order != nil && !slices.IsSortedFunc(order, func(a, b uint32) int { return cmp.Compare(lengths[b], lengths[a]) }) {
+			t.Fatalf("Longest() = %v of lengths %v", order, lengths)
+		}
+		for i := range in.Blocks {
+			for _, packs := range [][]byte{{0}, {255, 1}, {}} {
+				damaged := in
+				damaged.Blocks = slices.Clone(in.Blocks)
+				damaged.Blocks[i].Packs = b.compress(packs)
+				if _, err := damaged.decode(i); err == nil {
+					t.Fatalf("decode of a block with packs %v succeeds", packs)
+				}
+			}
+		}
+	})
 }

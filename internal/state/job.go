@@ -80,6 +80,15 @@ type Spec struct {
 	// Data is where it reads, shared, and where it writes: cleaned locations, with links resolved. Without a name that is not shared, Output is one.
 	Data           []LockName
 	FailOnConflict bool // it does not wait for locks
+	// SplitMax is what Input.SplitSize would be for an input of any size: the leader has chosen a size up to it; 0: the user has.
+	SplitMax uint64
+	Pack     *Packing // of the input's small files; nil: each is a task, unless the user says otherwise
+}
+
+// Packing is how small files share a task.
+type Packing struct {
+	Size   uint64 // bytes of a task; 0: no files share one
+	Fitted bool   // the leader chooses the size, and how many files a task has, from the input and the slots
 }
 
 // FailLimit is how many tasks of a job may be dead.
@@ -307,7 +316,7 @@ func (s *Spec) SecretNames() []string {
 // Protocol returns the version of the workers' protocol (package wire) that a worker must support to run the job; 0: any.
 func (s *Spec) Protocol() uint32 {
 	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork ||
-		s.Input.Kind == InputList || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell ||
+		s.Input.Kind == InputList || s.Input.packed() || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell ||
 		slices.ContainsFunc(s.Stages, func(stage StageSpec) bool { return stage.Role == RoleReduce }) {
 		return 2
 	}

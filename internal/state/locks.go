@@ -372,9 +372,10 @@ func (op *LockOp) Check() *Rejection {
 	return nil
 }
 
-// lock carries out operations in their order.
-func (m *Machine) lock(c *command, out *Result) []LockAnswer {
-	answers := make([]LockAnswer, len(c.locks))
+// lock carries out operations in their order. It returns their answers and, for the audit record, which requests it has ended.
+func (m *Machine) lock(c *command, out *Result) (answers []LockAnswer, released string) {
+	answers = make([]LockAnswer, len(c.locks))
+	var ended []string
 	for i := range c.locks {
 		op := &c.locks[i]
 		names, err := CleanLocks(op.Names)
@@ -387,6 +388,9 @@ func (m *Machine) lock(c *command, out *Result) []LockAnswer {
 		case op.Release:
 			owner := &Lock{User: op.User, Holder: op.Holder}
 			for l := m.locks.ownedAt(owner, names); l != nil; l = m.locks.ownedAt(owner, names) {
+				if c.by != nil {
+					ended = append(ended, l.account())
+				}
 				m.unlock(l, LockReleased, out)
 			}
 		default:
@@ -394,7 +398,16 @@ func (m *Machine) lock(c *command, out *Result) []LockAnswer {
 		}
 		m.releaseOthers(out)
 	}
-	return answers
+	return answers, strings.Join(ended, "; ")
+}
+
+// account is what an audit record says of the request of a client.
+func (l *Lock) account() string {
+	what := "waiting"
+	if l.Held() {
+		what = fmt.Sprintf("fence %d", l.Fence)
+	}
+	return fmt.Sprintf("the lock of %s on %s, %s", l.text(), shorten(namesText(l.Names())), what)
 }
 
 // acquire adds the request of a client, unless there is one of the same holder for the same names. A holder has one request for a name.
@@ -489,7 +502,7 @@ func namesText(names []LockName) string {
 // unlock ends the request of a client, or of a job that is over. Those that hold their names then are in granted, for releaseOthers.
 func (m *Machine) unlock(l *Lock, why LockReason, out *Result) {
 	m.locks.remove(l)
-	e := Event{Kind: LockGone, Job: l.Job, Lock: l.ID, Reason: why}
+	e := Event{Kind: LockGone, Job: l.Job, Lock: l.ID, Reason: why, User: l.User}
 	if why == LockExpired && l.Held() && !l.Over {
 		e.Message = fmt.Sprintf("the lock on %s of %s is lost: it was not renewed for %d s", namesText(l.Names()), l.text(), l.TTLMS/1000)
 		m.record(e, out)
@@ -600,7 +613,7 @@ func (m *Machine) postpone(job *Job, l *Lock) {
 	}
 	spec := *job.Spec
 	m.inputs -= spec.Input.BlockBytes()
-	spec.Deferred, spec.Input = &Deferred{Split: spec.Input.SplitSize}, Input{Kind: InputNone, Tasks: 1}
+	spec.Deferred, spec.Input = &Deferred{Split: cmp.Or(spec.SplitMax, spec.Input.SplitSize)}, Input{Kind: InputNone, Tasks: 1}
 	spec.Stages = slices.Clone(spec.Stages)
 	for i := range spec.Stages {
 		if s := &spec.Stages[i]; s.Role == RoleMap || s.Fitted {

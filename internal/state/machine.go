@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -146,7 +147,7 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	case cmdUnstage:
 		m.takeStaged(c.uid)
 	case cmdLock:
-		answer.Locks = m.lock(c, out)
+		answer.Locks, answer.Message = m.lock(c, out)
 	case cmdExpire:
 		m.expire(c, out)
 	case cmdRaiseFence:
@@ -453,29 +454,32 @@ func (m *Machine) changeInput(job *Job, changed []FileChange) {
 		return
 	}
 	spec, old := *job.Spec, NewInputReader(&job.Spec.Input)
-	versions := map[uint64]Version{}
+	type file struct{ task, place uint64 }
+	versions := map[file]Version{}
 	for _, c := range spec.Input.Changed {
-		versions[c.Task] = c.Version
+		versions[file{c.Task, c.File}] = c.Version
 	}
 	redone := make([]bool, len(job.Stages))
 	for _, c := range changed {
 		split, err := old.Split(c.Task)
-		if err != nil || split.Path == nil || split.Offset != 0 || split.Length != split.Version.Size {
-			continue // not all of a file
+		was, there := split.whole(c.File)
+		if err != nil || !there {
+			continue
 		}
-		versions[c.Task] = c.Version
-		spec.Input.Bytes += c.Version.Size - split.Version.Size
+		versions[file{c.Task, c.File}] = c.Version
+		spec.Input.Bytes += c.Version.Size - was.Size
 		for i := range job.Stages {
 			if job.Spec.Splits(i) && m.redo(job, i, c.Task) {
 				redone[i] = true
-				job.ReadBytes -= min(job.ReadBytes, split.Version.Size)
+				job.ReadBytes -= min(job.ReadBytes, split.Length)
 			}
 		}
 	}
 	spec.Input.Changed = nil
-	for _, task := range slices.Sorted(maps.Keys(versions)) {
-		spec.Input.Changed = append(spec.Input.Changed, FileChange{Task: task, Version: versions[task]})
+	for f, v := range versions {
+		spec.Input.Changed = append(spec.Input.Changed, FileChange{Task: f.task, File: f.place, Version: v})
 	}
+	slices.SortFunc(spec.Input.Changed, func(a, b FileChange) int { return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.File, b.File)) })
 	job.Spec = &spec
 	for i, stage := range job.Stages { // a stage comes after those that it comes from
 		if slices.ContainsFunc(stage.From, func(from uint32) bool { return redone[from] }) {

@@ -296,6 +296,7 @@ func cleanNames(names []LockName) (list []LockName, ok bool) {
 // lock carries out operations.
 func (m *model) lock(key string, ops []LockOp) {
 	text := ""
+	m.released = nil
 	for _, op := range ops {
 		text += " " + m.lockOp(op)
 		m.release()
@@ -318,6 +319,11 @@ func (m *model) lockOp(op LockOp) string {
 		switch {
 		case !mine(l) || !slices.ContainsFunc(l.names, has):
 		case op.Release:
+			what := "waiting"
+			if l.fence > 0 {
+				what = fmt.Sprintf("fence %d", l.fence)
+			}
+			m.released = append(m.released, fmt.Sprintf("the lock of %s on %s, %s", l.owner(), namesText(l.names), what))
 			m.dropLock(l)
 		case same == nil:
 			same = l
@@ -356,7 +362,7 @@ func (m *model) expire(key string, ids []LockID, waiting bool) {
 				continue
 			}
 			if m.dropLock(l); l.fence > 0 && !l.over {
-				m.facts = append(m.facts, fmt.Sprintf("at %d: lost, %q", m.time, fmt.Sprintf("the lock on %s of %s is lost: it was not renewed for 30 s", namesText(l.names), l.owner())))
+				m.facts = append(m.facts, fmt.Sprintf("at %d: lost by user %q, %q", m.time, l.user, fmt.Sprintf("the lock on %s of %s is lost: it was not renewed for 30 s", namesText(l.names), l.owner())))
 			}
 		}
 		m.release()

@@ -35,9 +35,11 @@ type model struct {
 	quotas      map[string]Quota
 	retentions  map[string]Retention
 
-	facts   []string // all of them
-	answers []string // what the requests of the last entry were told
-	wins    []bool   // the verdicts of the last entry
+	facts []string // all of them
+
+	released []string // the locks that the last command has released
+	answers  []string // what the requests of the last entry were told
+	wins     []bool   // the verdicts of the last entry
 }
 
 type modelJob struct {
@@ -51,8 +53,8 @@ type modelJob struct {
 	over                    bool
 	read                    uint64
 	fence                   Lease
-	sizes                   map[uint64]uint64 // of files that have changed, by task
-	blocker                 JobID             // because of which it was not run
+	sizes                   map[modelFile]uint64 // of files that have changed
+	blocker                 JobID                // because of which it was not run
 	pinned                  bool
 }
 
@@ -64,6 +66,25 @@ func (j *modelJob) wrote() (bytes uint64) {
 		}
 	}
 	return bytes
+}
+
+// modelFile is a file of an input: those of a job share tasks by twos, or do not.
+type modelFile struct{ task, place uint64 }
+
+// taskSize is the size of the files of a task.
+func (j *modelJob) taskSize(task uint64) (n uint64) {
+	files := uint64(1)
+	if j.spec.Input.packed() {
+		files = 2
+	}
+	for place := range files {
+		if size, changed := j.sizes[modelFile{task, place}]; changed {
+			n += size
+		} else {
+			n += modelFileSize
+		}
+	}
+	return n
 }
 
 // modelFileSize is the size of each file at submit.
@@ -572,6 +593,10 @@ func (j *modelJob) change(changed []FileChange) {
 	if j.spec.Input.Kind != InputFiles {
 		return
 	}
+	was := map[uint64]uint64{}
+	for _, c := range changed {
+		was[c.Task] = j.taskSize(c.Task)
+	}
 	redone := make([]bool, len(j.stages))
 	redo := func(i int, t *modelTask) bool {
 		if t.status != "done" {
@@ -582,17 +607,14 @@ func (j *modelJob) change(changed []FileChange) {
 		return true
 	}
 	for _, c := range changed {
-		if c.Task >= j.spec.Input.Tasks {
+		if c.Task >= j.spec.Input.Tasks || c.File > 0 && !j.spec.Input.packed() {
 			continue
 		}
-		size, known := j.sizes[c.Task]
-		if !known {
-			size = modelFileSize
-		}
+		size := was[c.Task]
 		if j.sizes == nil {
-			j.sizes = map[uint64]uint64{}
+			j.sizes = map[modelFile]uint64{}
 		}
-		j.sizes[c.Task] = c.Version.Size
+		j.sizes[modelFile{c.Task, c.File}] = c.Version.Size
 		for i, s := range j.stages {
 			if s.spec.Role == RoleMap && redo(i, s.tasks[c.Task]) {
 				j.read -= min(j.read, size)
@@ -976,10 +998,10 @@ func (m *model) audit(by *Audit) {
 		return
 	}
 	verdict := "done"
-	if strings.HasSuffix(m.answers[len(m.answers)-1], " refused") {
+	if last := m.answers[len(m.answers)-1]; strings.HasSuffix(last, " refused") && !strings.Contains(last, " locks ") {
 		verdict = "refused"
 	}
-	m.facts = append(m.facts, fmt.Sprintf("at %d: %s %s", m.time, auditText(by), verdict))
+	m.facts = append(m.facts, fmt.Sprintf("at %d: %s %s %q", m.time, auditText(by), verdict, strings.Join(m.released, "; ")))
 }
 
 func auditText(a *Audit) string {
@@ -1280,11 +1302,11 @@ func dumpFacts(facts []Fact) (lines []string) {
 			if f.Audit.Verdict != "" {
 				verdict = "refused"
 			}
-			lines = append(lines, fmt.Sprintf("at %d: %s %s", f.Time, auditText(f.Audit), verdict))
+			lines = append(lines, fmt.Sprintf("at %d: %s %s %q", f.Time, auditText(f.Audit), verdict, f.Audit.Subject))
 			continue
 		}
 		if f.Kind == LockGone {
-			lines = append(lines, fmt.Sprintf("at %d: lost, %q", f.Time, f.Detail))
+			lines = append(lines, fmt.Sprintf("at %d: lost by user %q, %q", f.Time, f.User, f.Detail))
 			continue
 		}
 		about, status := fmt.Sprintf("job %d", f.Job), f.JobStatus.String()

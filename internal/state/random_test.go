@@ -109,8 +109,14 @@ func (w *world) newJob(t *rapid.T, peers int) Submission {
 		spec.Input = Input{Kind: InputRange, Tasks: tasks}
 		if rapid.Bool().Draw(t, "files") {
 			files := NewFiles(0)
+			packed := w.entry.level >= 2 && rapid.Bool().Draw(t, "packed")
 			for i := range tasks {
-				files.AddFile(fmt.Appendf(nil, "/f%d", i), Version{Size: modelFileSize, Modified: 1}, false)
+				file := Split{Path: fmt.Appendf(nil, "/f%d", i), Version: Version{Size: modelFileSize, Modified: 1}}
+				if packed {
+					files.Pack([]Split{file, file})
+				} else {
+					files.AddFile(file.Path, file.Version, false)
+				}
 			}
 			spec.Input, _ = files.Input()
 			spec.Input.Growing = w.entry.level >= 2 && rapid.Bool().Draw(t, "growing")
@@ -444,7 +450,9 @@ func (w *world) command(t *rapid.T) {
 		var changed []FileChange
 		if w.entry.level >= 2 {
 			for _, task := range rapid.SliceOfNDistinct(rapid.Uint64Range(0, 4), 0, 3, rapid.ID).Draw(t, "changed") {
-				changed = append(changed, FileChange{Task: task, Version: Version{Size: sizeGen.Draw(t, "new size"), Modified: 2}})
+				changed = append(changed, FileChange{
+					Task: task, File: rapid.Uint64Range(0, 1).Draw(t, "file"), Version: Version{Size: sizeGen.Draw(t, "new size"), Modified: 2},
+				})
 			}
 		}
 		w.entry.Retry(key, id, changed...)
@@ -559,8 +567,11 @@ func (w *world) lock(t *rapid.T) {
 				Names: lockNamesGen.Draw(t, "names"), Max: rapid.Uint32Range(0, 3).Draw(t, "max"), TTLMS: 30_000, NoWait: rapid.Bool().Draw(t, "no wait"),
 			})
 		}
+		end := w.by(t)
 		w.entry.Lock(key, ops...)
 		w.expect = append(w.expect, func() { w.model.lock(key, ops) })
+		end()
+		w.expect = append(w.expect, func() { w.model.released = nil })
 	}
 }
 

@@ -317,6 +317,8 @@ func (c *codec) spec(s *Spec) {
 		c.specReduce(s)
 		c.specLocks(s)
 		c.bool(60, &s.NoSecond)
+		number(c, 62, &s.SplitMax)
+		optional(c, 63, &s.Pack, (*codec).packing)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
@@ -342,6 +344,12 @@ func (c *codec) dependency(d *Dependency) {
 func (c *codec) deferred(d *Deferred) {
 	number(c, 1, &d.Split)
 	c.end("a deferred input")
+}
+
+func (c *codec) packing(p *Packing) {
+	number(c, 1, &p.Size)
+	c.bool(2, &p.Fitted)
+	c.end("the packing of small files")
 }
 
 func (c *codec) submission(s *Submission) {
@@ -429,6 +437,7 @@ func (c *codec) block(b *Block) {
 	if c.level >= 2 {
 		c.bytes(3, &b.Versions)
 		c.bytes(4, &b.Cuts)
+		c.bytes(5, &b.Packs)
 	}
 	c.end("an input block")
 	if c.e != nil {
@@ -442,6 +451,7 @@ func (c *codec) fileChange(f *FileChange) {
 	c.int(3, &f.Version.Modified)
 	number(c, 4, &f.Version.Identity)
 	c.fixed(5, &f.Version.Tail)
+	number(c, 6, &f.File)
 	c.end("a changed file")
 }
 

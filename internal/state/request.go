@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/fnv"
 )
@@ -35,7 +36,7 @@ func (s *Spec) RequestSum(claim string) uint64 {
 		r.Input = Input{Kind: InputFiles, SplitSize: r.Deferred.Split}
 	}
 	if r.Input.Kind == InputFiles {
-		r.Input = Input{Kind: InputFiles, SplitSize: r.Input.SplitSize}
+		r.Input = Input{Kind: InputFiles, SplitSize: cmp.Or(r.SplitMax, r.Input.SplitSize)}
 	}
 	h := fnv.New64a()
 	e := encoder{sum: h}
@@ -72,6 +73,9 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	records(&c, 56, &r.Locks, (*codec).lockName)
 	c.bool(58, &r.FailOnConflict)
 	c.bool(60, &r.NoSecond)
+	if r.Pack != nil && !r.Pack.Fitted {
+		optional(&c, 63, &r.Pack, (*codec).packing)
+	}
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

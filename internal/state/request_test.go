@@ -28,6 +28,9 @@ func TestRequestSum(t *testing.T) {
 		{Resources: []Resource{{"gpu", 1}}},
 		{Resources: []Resource{{"gpu", 2}}},
 		{MaxRunning: 1},
+		{Input: Input{Kind: InputFiles, SplitSize: 64}},
+		{Pack: &Packing{}},
+		{Pack: &Packing{Size: 1}},
 		{MaxFails: &FailLimit{}},
 		{MaxFails: &FailLimit{N: 1}},
 		{MaxFails: &FailLimit{N: 1, Percent: true}},
@@ -36,5 +39,19 @@ func TestRequestSum(t *testing.T) {
 			t.Errorf("%+v and %+v are the same request", spec, other)
 		}
 		sums[spec.RequestSum("ann")] = spec
+	}
+}
+
+// TestRequestSumOfFitted: what the leader has chosen for the slots does not make another request.
+func TestRequestSumOfFitted(t *testing.T) {
+	want := (&Spec{Input: Input{Kind: InputFiles, SplitSize: 64}}).RequestSum("ann")
+	for _, spec := range []*Spec{
+		{Input: Input{Kind: InputFiles, SplitSize: 10}, SplitMax: 64},
+		{Input: Input{Kind: InputFiles, SplitSize: 10, Tasks: 3, Blocks: []Block{{Packs: []byte{1}}}}, SplitMax: 64, Pack: &Packing{Fitted: true}},
+		{Input: Input{Kind: InputNone, Tasks: 1}, Deferred: &Deferred{Split: 64}, SplitMax: 64},
+	} {
+		if got := spec.RequestSum("ann"); got != want {
+			t.Errorf("RequestSum of %+v is another one", spec)
+		}
 	}
 }

@@ -95,7 +95,7 @@ func blockBytesOf(blocks []Block) (n uint64) {
 }
 
 func (b *Block) size() uint64 {
-	return uint64(len(b.Data)+len(b.Versions)+len(b.Cuts)) + blockOverhead
+	return uint64(len(b.Data)+len(b.Versions)+len(b.Cuts)+len(b.Packs)) + blockOverhead
 }
 
 // blockOverhead is roughly the memory of a block besides its data.

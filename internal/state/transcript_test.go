@@ -22,9 +22,9 @@ import (
 //	       [lock=NAME[:shared][,…]] [read=LOCATION[,…]] [overwrite] [fail_on_conflict] [priority=N]
 //	       [with_next]                          the next submit is part of the same submission
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
-//	       [files=SIZE[,…] [split=N] [growing]] modified at 1
+//	       [files=SIZE[,…] [split=N] [growing]] modified at 1; SIZE+SIZE are files that share a task
 //	input JOB [tasks=N | staged=N | message]    sets a deferred input, or fails the job
-//	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
+//	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME[:FILE]
 //	grow JOB [files=SIZE[,…]] [blocks=N] [last] adds files behind N blocks; the default is all of the input's
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
 //	lost JOB/STAGE/TASK lease=L [fence=L] [worker=N] [WHY]   the output of that lease cannot be read any more
@@ -139,8 +139,14 @@ func (s *story) splits(id JobID) string {
 	r := NewInputReader(in)
 	for i := range in.Tasks {
 		split, err := r.Split(i)
-		fmt.Fprintf(&b, "  %d %s at %d, %d bytes, whole %v, of %d modified at %d %v\n", i, split.Path, split.Offset, split.Length, split.Whole,
-			split.Version.Size, split.Version.Modified, err)
+		files := split.Files
+		if files == nil {
+			files = []Split{split}
+		}
+		for _, f := range files {
+			fmt.Fprintf(&b, "  %d %s at %d, %d bytes, whole %v, of %d modified at %d %v\n", i, f.Path, f.Offset, f.Length, f.Whole,
+				f.Version.Size, f.Version.Modified, err)
+		}
 	}
 	return b.String()
 }
@@ -224,8 +230,18 @@ func (s *story) command(e *Entry, words []string) {
 		}
 		if set["files"] != "" { // sizes; the time of each is 1
 			files := NewFiles(s.number(set["split"]))
-			for i, size := range strings.Split(set["files"], ",") {
-				files.AddFile(fmt.Appendf(nil, "file%d", i), Version{Size: s.number(size), Modified: 1}, false)
+			n := 0
+			for sizes := range strings.SplitSeq(set["files"], ",") {
+				var pack []Split
+				for size := range strings.SplitSeq(sizes, "+") {
+					pack = append(pack, Split{Path: fmt.Appendf(nil, "file%d", n), Version: Version{Size: s.number(size), Modified: 1}})
+					n++
+				}
+				if len(pack) > 1 {
+					files.Pack(pack)
+				} else {
+					files.AddFile(pack[0].Path, pack[0].Version, false)
+				}
 			}
 			spec.Input, _ = files.Input()
 			spec.Input.Growing = slices.Contains(list, "growing")
@@ -294,8 +310,8 @@ func (s *story) command(e *Entry, words []string) {
 	case "retry":
 		var changed []FileChange
 		for _, word := range list[1:] { // task:size:time
-			n := s.numbers(word, ":")
-			changed = append(changed, FileChange{Task: n[0], Version: Version{Size: n[1], Modified: int64(n[2])}})
+			n := append(s.numbers(word, ":"), 0)
+			changed = append(changed, FileChange{Task: n[0], File: n[3], Version: Version{Size: n[1], Modified: int64(n[2])}})
 		}
 		e.Fence = s.lease(set["fence"])
 		e.Retry(set["key"], JobID(s.number(list[0])), changed...)

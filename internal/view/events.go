@@ -71,7 +71,7 @@ func publicEvent(f *state.Fact) api.Event {
 	case state.Audited:
 		e.Type, e.Audit = api.EventAudited, (*api.Audit)(f.Audit)
 	case state.LockGone:
-		e.Type = api.EventLockLost
+		e.Type, e.User = api.EventLockLost, f.User
 	case state.LockHeld, state.LockWaiting, state.LockOver, state.PriorityChanged, state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied, state.QuotasChanged, state.JobWaits, state.StageGrown, state.InputDue: // internal; not in the history
 	}
 	return e

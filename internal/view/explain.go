@@ -413,7 +413,9 @@ func (e *explainer) workers() {
 			because("worker %d is not connected", id)
 		case w.Draining:
 			because("worker %d is draining", id)
-		case w.Quarantined:
+		case w.Quarantined == leader.Slow:
+			because("worker %d is quarantined: its attempts take %d times as long as those of other workers, or longer", id, leader.SlowFactor)
+		case w.Quarantined == leader.Failing:
 			because("worker %d is quarantined: many different tasks failed on it", id)
 		case !e.core.Fits(id, e.job.Spec):
 			because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, info), "; "))

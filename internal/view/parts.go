@@ -164,7 +164,7 @@ func (s *partStream) send(ctx context.Context, f *resultFile) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if s.query.Inputs && s.reads && part.Offset == 0 {
+	if s.query.Inputs && s.reads && part.Offset == 0 && !partname.ReadsSeveral(s.names.Input(), f.task) {
 		part.Input, _, _ = partname.Reads(s.names.Input(), f.task)
 		part.Input = part.Input[:min(len(part.Input), partInputMax)]
 	}

@@ -225,7 +225,8 @@ func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volati
 			w.Resources = append(w.Resources, api.Resource{Name: r.Name, Total: r.N})
 		}
 		if s, ok := volatile.WorkerState(id); ok {
-			w.Busy, w.Queued, w.Seen, w.Aside = s.Busy, s.Queued, s.Heard, s.Quarantined
+			w.Busy, w.Queued, w.Seen, w.Cause = s.Busy, s.Queued, s.Heard, s.Quarantined.String()
+			w.Aside = s.Quarantined != leader.NotQuarantined
 			for _, status := range s.Slots {
 				w.SlotStatus = append(w.SlotStatus, status.Text())
 			}

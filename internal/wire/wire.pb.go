@@ -253,6 +253,59 @@ func (CommitAction) EnumDescriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{3}
 }
 
+// Maker is the machine that made an output.
+type Maker int32
+
+const (
+	Maker_MAKER_UNKNOWN   Maker = 0
+	Maker_MAKER_HERE      Maker = 1
+	Maker_MAKER_ELSEWHERE Maker = 2
+	Maker_MAKER_LEFT      Maker = 3 // its worker is none of the cluster any more
+)
+
+// Enum value maps for Maker.
+var (
+	Maker_name = map[int32]string{
+		0: "MAKER_UNKNOWN",
+		1: "MAKER_HERE",
+		2: "MAKER_ELSEWHERE",
+		3: "MAKER_LEFT",
+	}
+	Maker_value = map[string]int32{
+		"MAKER_UNKNOWN":   0,
+		"MAKER_HERE":      1,
+		"MAKER_ELSEWHERE": 2,
+		"MAKER_LEFT":      3,
+	}
+)
+
+func (x Maker) Enum() *Maker {
+	p := new(Maker)
+	*p = x
+	return p
+}
+
+func (x Maker) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Maker) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[4].Descriptor()
+}
+
+func (Maker) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[4]
+}
+
+func (x Maker) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Maker.Descriptor instead.
+func (Maker) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
 type FromWorker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -2518,6 +2571,7 @@ type Split struct {
 	//	*Split_Item
 	//	*Split_File
 	//	*Split_Items
+	//	*Split_Files
 	Kind          isSplit_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2587,6 +2641,15 @@ func (x *Split) GetItems() *Items {
 	return nil
 }
 
+func (x *Split) GetFiles() *Files {
+	if x != nil {
+		if x, ok := x.Kind.(*Split_Files); ok {
+			return x.Files
+		}
+	}
+	return nil
+}
+
 type isSplit_Kind interface {
 	isSplit_Kind()
 }
@@ -2603,11 +2666,62 @@ type Split_Items struct {
 	Items *Items `protobuf:"bytes,3,opt,name=items,proto3,oneof"` // needs protocol 2
 }
 
+type Split_Files struct {
+	Files *Files `protobuf:"bytes,4,opt,name=files,proto3,oneof"` // needs protocol 2
+}
+
 func (*Split_Item) isSplit_Kind() {}
 
 func (*Split_File) isSplit_Kind() {}
 
 func (*Split_Items) isSplit_Kind() {}
+
+func (*Split_Files) isSplit_Kind() {}
+
+// Files are small files that one task reads, one after the other: each is all of a file.
+type Files struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	List          []*FileSplit           `protobuf:"bytes,1,rep,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Files) Reset() {
+	*x = Files{}
+	mi := &file_wire_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Files) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Files) ProtoMessage() {}
+
+func (x *Files) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Files.ProtoReflect.Descriptor instead.
+func (*Files) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Files) GetList() []*FileSplit {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
 
 // Items are the items of a task, each with a value for each column of the job.
 type Items struct {
@@ -2619,7 +2733,7 @@ type Items struct {
 
 func (x *Items) Reset() {
 	*x = Items{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2631,7 +2745,7 @@ func (x *Items) String() string {
 func (*Items) ProtoMessage() {}
 
 func (x *Items) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2644,7 +2758,7 @@ func (x *Items) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Items.ProtoReflect.Descriptor instead.
 func (*Items) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Items) GetValues() [][]byte {
@@ -2673,7 +2787,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2685,7 +2799,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2698,7 +2812,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -2771,7 +2885,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +2897,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +2910,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -2853,7 +2967,7 @@ type LogRecords struct {
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2865,7 +2979,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2878,7 +2992,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -2923,7 +3037,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2935,7 +3049,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2948,7 +3062,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -3001,7 +3115,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3127,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3140,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 type PartsRequest struct {
@@ -3035,13 +3149,14 @@ type PartsRequest struct {
 	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
 	Names         bool                   `protobuf:"varint,3,opt,name=names,proto3" json:"names,omitempty"`   // also the names of the parts, if the job gives them names
 	Inputs        bool                   `protobuf:"varint,4,opt,name=inputs,proto3" json:"inputs,omitempty"` // also what the tasks read
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`      // of the worker
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3168,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3181,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -3097,6 +3212,13 @@ func (x *PartsRequest) GetInputs() bool {
 	return false
 }
 
+func (x *PartsRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 // PartsPage holds columns; entry i is task index[i] of the stage. Only done tasks are listed.
 type PartsPage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3111,13 +3233,14 @@ type PartsPage struct {
 	Input         []string               `protobuf:"bytes,9,rep,name=input,proto3" json:"input,omitempty"`                                         // what the task reads: a file, or items, at most 1 KiB of them
 	InputOffset   []uint64               `protobuf:"varint,10,rep,packed,name=input_offset,json=inputOffset,proto3" json:"input_offset,omitempty"` // in the file
 	InputLength   []uint64               `protobuf:"varint,11,rep,packed,name=input_length,json=inputLength,proto3" json:"input_length,omitempty"`
+	Maker         []Maker                `protobuf:"varint,12,rep,packed,name=maker,proto3,enum=bridgefour.wire.v1.Maker" json:"maker,omitempty"` // where the winner ran, as seen from PartsRequest.host
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3129,7 +3252,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3142,7 +3265,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -3222,6 +3345,13 @@ func (x *PartsPage) GetInputLength() []uint64 {
 	return nil
 }
 
+func (x *PartsPage) GetMaker() []Maker {
+	if x != nil {
+		return x.Maker
+	}
+	return nil
+}
+
 // Drain orders the worker to finish or stop its running attempts, and to exit.
 type Drain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3234,7 +3364,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3376,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3389,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -3293,7 +3423,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3435,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3448,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -3346,7 +3476,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3358,7 +3488,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3371,7 +3501,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -3407,7 +3537,7 @@ type TokenHolder struct {
 
 func (x *TokenHolder) Reset() {
 	*x = TokenHolder{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3419,7 +3549,7 @@ func (x *TokenHolder) String() string {
 func (*TokenHolder) ProtoMessage() {}
 
 func (x *TokenHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3432,7 +3562,7 @@ func (x *TokenHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenHolder.ProtoReflect.Descriptor instead.
 func (*TokenHolder) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TokenHolder) GetId() string {
@@ -3471,7 +3601,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +3613,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3496,7 +3626,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RefusedRequest) GetUser() string {
@@ -3549,7 +3679,7 @@ type RefusedRecorded struct {
 
 func (x *RefusedRecorded) Reset() {
 	*x = RefusedRecorded{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3561,7 +3691,7 @@ func (x *RefusedRecorded) String() string {
 func (*RefusedRecorded) ProtoMessage() {}
 
 func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3574,35 +3704,36 @@ func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRecorded.ProtoReflect.Descriptor instead.
 func (*RefusedRecorded) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
 type ShadowState struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Term            uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
-	Index           uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position of the state
-	NotReady        string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused; empty: they are not
-	Worker          []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // workers that connected in this term
-	WorkerBusy      []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
-	WorkerQueued    []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
-	WorkerSilentMs  []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
-	WorkerAside     []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
-	Job             []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that have not ended
-	JobLeased       []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
-	JobEligible     []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
-	Leader          []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
-	LeaderMatch     []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
-	LeaderSilentMs  []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
-	WorkerResources []*ResourceUse         `protobuf:"bytes,15,rep,name=worker_resources,json=workerResources,proto3" json:"worker_resources,omitempty"`
-	WorkerSlots     []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Term             uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Index            uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position of the state
+	NotReady         string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused; empty: they are not
+	Worker           []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // workers that connected in this term
+	WorkerBusy       []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
+	WorkerQueued     []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
+	WorkerSilentMs   []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
+	WorkerAside      []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
+	Job              []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that have not ended
+	JobLeased        []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
+	JobEligible      []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
+	Leader           []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
+	LeaderMatch      []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
+	LeaderSilentMs   []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
+	WorkerResources  []*ResourceUse         `protobuf:"bytes,15,rep,name=worker_resources,json=workerResources,proto3" json:"worker_resources,omitempty"`
+	WorkerSlots      []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
+	WorkerAsideCause []uint32               `protobuf:"varint,21,rep,packed,name=worker_aside_cause,json=workerAsideCause,proto3" json:"worker_aside_cause,omitempty"` // 0: not quarantined, or the leader is older; 1: failing, 2: slow
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3614,7 +3745,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3627,7 +3758,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -3742,6 +3873,13 @@ func (x *ShadowState) GetWorkerSlots() []*WorkerSlots {
 	return nil
 }
 
+func (x *ShadowState) GetWorkerAsideCause() []uint32 {
+	if x != nil {
+		return x.WorkerAsideCause
+	}
+	return nil
+}
+
 // ResourceUse is how many of each resource of a worker attempts have.
 type ResourceUse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3752,7 +3890,7 @@ type ResourceUse struct {
 
 func (x *ResourceUse) Reset() {
 	*x = ResourceUse{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +3902,7 @@ func (x *ResourceUse) String() string {
 func (*ResourceUse) ProtoMessage() {}
 
 func (x *ResourceUse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +3915,7 @@ func (x *ResourceUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceUse.ProtoReflect.Descriptor instead.
 func (*ResourceUse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ResourceUse) GetUsed() map[string]uint64 {
@@ -3796,7 +3934,7 @@ type WorkerSlots struct {
 
 func (x *WorkerSlots) Reset() {
 	*x = WorkerSlots{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3808,7 +3946,7 @@ func (x *WorkerSlots) String() string {
 func (*WorkerSlots) ProtoMessage() {}
 
 func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3821,7 +3959,7 @@ func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerSlots.ProtoReflect.Descriptor instead.
 func (*WorkerSlots) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WorkerSlots) GetSlots() []SlotStatus {
@@ -4055,12 +4193,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x05index\x18\x04 \x03(\x04R\x05index\x12\x18\n" +
 	"\aattempt\x18\x05 \x03(\rR\aattempt\x121\n" +
 	"\x06splits\x18\x06 \x03(\v2\x19.bridgefour.wire.v1.SplitR\x06splits\x128\n" +
-	"\x06action\x18\a \x01(\x0e2 .bridgefour.wire.v1.CommitActionR\x06action\"\x8d\x01\n" +
+	"\x06action\x18\a \x01(\x0e2 .bridgefour.wire.v1.CommitActionR\x06action\"\xc0\x01\n" +
 	"\x05Split\x12\x14\n" +
 	"\x04item\x18\x01 \x01(\fH\x00R\x04item\x123\n" +
 	"\x04file\x18\x02 \x01(\v2\x1d.bridgefour.wire.v1.FileSplitH\x00R\x04file\x121\n" +
-	"\x05items\x18\x03 \x01(\v2\x19.bridgefour.wire.v1.ItemsH\x00R\x05itemsB\x06\n" +
-	"\x04kind\"\x1f\n" +
+	"\x05items\x18\x03 \x01(\v2\x19.bridgefour.wire.v1.ItemsH\x00R\x05items\x121\n" +
+	"\x05files\x18\x04 \x01(\v2\x19.bridgefour.wire.v1.FilesH\x00R\x05filesB\x06\n" +
+	"\x04kind\":\n" +
+	"\x05Files\x121\n" +
+	"\x04list\x18\x01 \x03(\v2\x1d.bridgefour.wire.v1.FileSplitR\x04list\"\x1f\n" +
 	"\x05Items\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\fR\x06values\"\xd3\x01\n" +
 	"\tFileSplit\x12\x12\n" +
@@ -4095,12 +4236,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\fR\x04text\x12\x17\n" +
 	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\"\r\n" +
-	"\vSendLogDone\"d\n" +
+	"\vSendLogDone\"x\n" +
 	"\fPartsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05names\x18\x03 \x01(\bR\x05names\x12\x16\n" +
-	"\x06inputs\x18\x04 \x01(\bR\x06inputs\"\x9b\x02\n" +
+	"\x06inputs\x18\x04 \x01(\bR\x06inputs\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\"\xcc\x02\n" +
 	"\tPartsPage\x12\x14\n" +
 	"\x05index\x18\x01 \x03(\x04R\x05index\x12\x14\n" +
 	"\x05lease\x18\x02 \x03(\x04R\x05lease\x12\x12\n" +
@@ -4113,7 +4255,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x05input\x18\t \x03(\tR\x05input\x12!\n" +
 	"\finput_offset\x18\n" +
 	" \x03(\x04R\vinputOffset\x12!\n" +
-	"\finput_length\x18\v \x03(\x04R\vinputLength\"V\n" +
+	"\finput_length\x18\v \x03(\x04R\vinputLength\x12/\n" +
+	"\x05maker\x18\f \x03(\x0e2\x19.bridgefour.wire.v1.MakerR\x05maker\"V\n" +
 	"\x05Drain\x12!\n" +
 	"\fstop_running\x18\x01 \x01(\bR\vstopRunning\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
@@ -4137,7 +4280,7 @@ const file_wire_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x18\n" +
 	"\averdict\x18\x06 \x01(\tR\averdict\"\x11\n" +
-	"\x0fRefusedRecorded\"\xc8\x04\n" +
+	"\x0fRefusedRecorded\"\xf6\x04\n" +
 	"\vShadowState\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1b\n" +
@@ -4157,7 +4300,8 @@ const file_wire_proto_rawDesc = "" +
 	"\fleader_match\x18\r \x03(\x04R\vleaderMatch\x12(\n" +
 	"\x10leader_silent_ms\x18\x0e \x03(\x04R\x0eleaderSilentMs\x12J\n" +
 	"\x10worker_resources\x18\x0f \x03(\v2\x1f.bridgefour.wire.v1.ResourceUseR\x0fworkerResources\x12B\n" +
-	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\"\x85\x01\n" +
+	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\x12,\n" +
+	"\x12worker_aside_cause\x18\x15 \x03(\rR\x10workerAsideCause\"\x85\x01\n" +
 	"\vResourceUse\x12=\n" +
 	"\x04used\x18\x01 \x03(\v2).bridgefour.wire.v1.ResourceUse.UsedEntryR\x04used\x1a7\n" +
 	"\tUsedEntry\x12\x10\n" +
@@ -4192,7 +4336,14 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\x06COMMIT\x10\x01\x12\x12\n" +
 	"\x0eCOMMIT_PARTIAL\x10\x02\x12\t\n" +
-	"\x05ABORT\x10\x032\xe9\x03\n" +
+	"\x05ABORT\x10\x03*O\n" +
+	"\x05Maker\x12\x11\n" +
+	"\rMAKER_UNKNOWN\x10\x00\x12\x0e\n" +
+	"\n" +
+	"MAKER_HERE\x10\x01\x12\x13\n" +
+	"\x0fMAKER_ELSEWHERE\x10\x02\x12\x0e\n" +
+	"\n" +
+	"MAKER_LEFT\x10\x032\xe9\x03\n" +
 	"\x06Leader\x12K\n" +
 	"\aSession\x12\x1e.bridgefour.wire.v1.FromWorker\x1a\x1c.bridgefour.wire.v1.ToWorker(\x010\x01\x12L\n" +
 	"\aSendLog\x12\x1e.bridgefour.wire.v1.LogRecords\x1a\x1f.bridgefour.wire.v1.SendLogDone(\x01\x12J\n" +
@@ -4213,120 +4364,125 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_wire_proto_goTypes = []any{
 	(SlotStatus)(0),         // 0: bridgefour.wire.v1.SlotStatus
 	(FailureKind)(0),        // 1: bridgefour.wire.v1.FailureKind
 	(StageRole)(0),          // 2: bridgefour.wire.v1.StageRole
 	(CommitAction)(0),       // 3: bridgefour.wire.v1.CommitAction
-	(*FromWorker)(nil),      // 4: bridgefour.wire.v1.FromWorker
-	(*ToWorker)(nil),        // 5: bridgefour.wire.v1.ToWorker
-	(*Hello)(nil),           // 6: bridgefour.wire.v1.Hello
-	(*Elsewhere)(nil),       // 7: bridgefour.wire.v1.Elsewhere
-	(*Leaders)(nil),         // 8: bridgefour.wire.v1.Leaders
-	(*Ping)(nil),            // 9: bridgefour.wire.v1.Ping
-	(*Held)(nil),            // 10: bridgefour.wire.v1.Held
-	(*Welcome)(nil),         // 11: bridgefour.wire.v1.Welcome
-	(*Report)(nil),          // 12: bridgefour.wire.v1.Report
-	(*OutputLost)(nil),      // 13: bridgefour.wire.v1.OutputLost
-	(*Finished)(nil),        // 14: bridgefour.wire.v1.Finished
-	(*Warning)(nil),         // 15: bridgefour.wire.v1.Warning
-	(*Failure)(nil),         // 16: bridgefour.wire.v1.Failure
-	(*Tail)(nil),            // 17: bridgefour.wire.v1.Tail
-	(*Goodbye)(nil),         // 18: bridgefour.wire.v1.Goodbye
-	(*Work)(nil),            // 19: bridgefour.wire.v1.Work
-	(*StageFiles)(nil),      // 20: bridgefour.wire.v1.StageFiles
-	(*Job)(nil),             // 21: bridgefour.wire.v1.Job
-	(*Secret)(nil),          // 22: bridgefour.wire.v1.Secret
-	(*Stage)(nil),           // 23: bridgefour.wire.v1.Stage
-	(*Program)(nil),         // 24: bridgefour.wire.v1.Program
-	(*Command)(nil),         // 25: bridgefour.wire.v1.Command
-	(*Leases)(nil),          // 26: bridgefour.wire.v1.Leases
-	(*Split)(nil),           // 27: bridgefour.wire.v1.Split
-	(*Items)(nil),           // 28: bridgefour.wire.v1.Items
-	(*FileSplit)(nil),       // 29: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),      // 30: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),      // 31: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),       // 32: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),     // 33: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),    // 34: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),       // 35: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),           // 36: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil),   // 37: bridgefour.wire.v1.ShadowRequest
-	(*TokenRequest)(nil),    // 38: bridgefour.wire.v1.TokenRequest
-	(*TokenHolder)(nil),     // 39: bridgefour.wire.v1.TokenHolder
-	(*RefusedRequest)(nil),  // 40: bridgefour.wire.v1.RefusedRequest
-	(*RefusedRecorded)(nil), // 41: bridgefour.wire.v1.RefusedRecorded
-	(*ShadowState)(nil),     // 42: bridgefour.wire.v1.ShadowState
-	(*ResourceUse)(nil),     // 43: bridgefour.wire.v1.ResourceUse
-	(*WorkerSlots)(nil),     // 44: bridgefour.wire.v1.WorkerSlots
-	nil,                     // 45: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                     // 46: bridgefour.wire.v1.Hello.ResourcesEntry
-	nil,                     // 47: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                     // 48: bridgefour.wire.v1.Job.EnvEntry
-	nil,                     // 49: bridgefour.wire.v1.Job.ResourcesEntry
-	nil,                     // 50: bridgefour.wire.v1.ResourceUse.UsedEntry
+	(Maker)(0),              // 4: bridgefour.wire.v1.Maker
+	(*FromWorker)(nil),      // 5: bridgefour.wire.v1.FromWorker
+	(*ToWorker)(nil),        // 6: bridgefour.wire.v1.ToWorker
+	(*Hello)(nil),           // 7: bridgefour.wire.v1.Hello
+	(*Elsewhere)(nil),       // 8: bridgefour.wire.v1.Elsewhere
+	(*Leaders)(nil),         // 9: bridgefour.wire.v1.Leaders
+	(*Ping)(nil),            // 10: bridgefour.wire.v1.Ping
+	(*Held)(nil),            // 11: bridgefour.wire.v1.Held
+	(*Welcome)(nil),         // 12: bridgefour.wire.v1.Welcome
+	(*Report)(nil),          // 13: bridgefour.wire.v1.Report
+	(*OutputLost)(nil),      // 14: bridgefour.wire.v1.OutputLost
+	(*Finished)(nil),        // 15: bridgefour.wire.v1.Finished
+	(*Warning)(nil),         // 16: bridgefour.wire.v1.Warning
+	(*Failure)(nil),         // 17: bridgefour.wire.v1.Failure
+	(*Tail)(nil),            // 18: bridgefour.wire.v1.Tail
+	(*Goodbye)(nil),         // 19: bridgefour.wire.v1.Goodbye
+	(*Work)(nil),            // 20: bridgefour.wire.v1.Work
+	(*StageFiles)(nil),      // 21: bridgefour.wire.v1.StageFiles
+	(*Job)(nil),             // 22: bridgefour.wire.v1.Job
+	(*Secret)(nil),          // 23: bridgefour.wire.v1.Secret
+	(*Stage)(nil),           // 24: bridgefour.wire.v1.Stage
+	(*Program)(nil),         // 25: bridgefour.wire.v1.Program
+	(*Command)(nil),         // 26: bridgefour.wire.v1.Command
+	(*Leases)(nil),          // 27: bridgefour.wire.v1.Leases
+	(*Split)(nil),           // 28: bridgefour.wire.v1.Split
+	(*Files)(nil),           // 29: bridgefour.wire.v1.Files
+	(*Items)(nil),           // 30: bridgefour.wire.v1.Items
+	(*FileSplit)(nil),       // 31: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),      // 32: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),      // 33: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),       // 34: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),     // 35: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),    // 36: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),       // 37: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),           // 38: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil),   // 39: bridgefour.wire.v1.ShadowRequest
+	(*TokenRequest)(nil),    // 40: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),     // 41: bridgefour.wire.v1.TokenHolder
+	(*RefusedRequest)(nil),  // 42: bridgefour.wire.v1.RefusedRequest
+	(*RefusedRecorded)(nil), // 43: bridgefour.wire.v1.RefusedRecorded
+	(*ShadowState)(nil),     // 44: bridgefour.wire.v1.ShadowState
+	(*ResourceUse)(nil),     // 45: bridgefour.wire.v1.ResourceUse
+	(*WorkerSlots)(nil),     // 46: bridgefour.wire.v1.WorkerSlots
+	nil,                     // 47: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                     // 48: bridgefour.wire.v1.Hello.ResourcesEntry
+	nil,                     // 49: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                     // 50: bridgefour.wire.v1.Job.EnvEntry
+	nil,                     // 51: bridgefour.wire.v1.Job.ResourcesEntry
+	nil,                     // 52: bridgefour.wire.v1.ResourceUse.UsedEntry
 }
 var file_wire_proto_depIdxs = []int32{
-	6,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
-	12, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
-	18, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
-	11, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
-	19, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	30, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	36, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
-	7,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
-	8,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
-	9,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	45, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
-	10, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	46, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
-	10, // 13: bridgefour.wire.v1.Hello.stopping:type_name -> bridgefour.wire.v1.Held
-	14, // 14: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
-	16, // 15: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
-	13, // 16: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
+	7,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
+	13, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
+	19, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
+	12, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
+	20, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
+	32, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	38, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	8,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
+	9,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
+	10, // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
+	47, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	11, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
+	48, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
+	11, // 13: bridgefour.wire.v1.Hello.stopping:type_name -> bridgefour.wire.v1.Held
+	15, // 14: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
+	17, // 15: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
+	14, // 16: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
 	0,  // 17: bridgefour.wire.v1.Report.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	15, // 18: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
+	16, // 18: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
 	1,  // 19: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	17, // 20: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
-	21, // 21: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	26, // 22: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	20, // 23: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
-	24, // 24: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	47, // 25: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	23, // 26: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	48, // 27: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
-	22, // 28: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
-	49, // 29: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
+	18, // 20: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
+	22, // 21: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	27, // 22: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	21, // 23: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
+	25, // 24: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	49, // 25: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	24, // 26: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	50, // 27: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	23, // 28: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
+	51, // 29: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
 	2,  // 30: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	25, // 31: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	27, // 32: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	26, // 31: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	28, // 32: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
 	3,  // 33: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	29, // 34: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	28, // 35: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
-	32, // 36: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	43, // 37: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
-	44, // 38: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
-	50, // 39: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
-	0,  // 40: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	4,  // 41: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	31, // 42: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	34, // 43: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	37, // 44: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	38, // 45: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	40, // 46: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
-	5,  // 47: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	33, // 48: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	35, // 49: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	42, // 50: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	39, // 51: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	41, // 52: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
-	47, // [47:53] is the sub-list for method output_type
-	41, // [41:47] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	31, // 34: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	30, // 35: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
+	29, // 36: bridgefour.wire.v1.Split.files:type_name -> bridgefour.wire.v1.Files
+	31, // 37: bridgefour.wire.v1.Files.list:type_name -> bridgefour.wire.v1.FileSplit
+	34, // 38: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	4,  // 39: bridgefour.wire.v1.PartsPage.maker:type_name -> bridgefour.wire.v1.Maker
+	45, // 40: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
+	46, // 41: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
+	52, // 42: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
+	0,  // 43: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	5,  // 44: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	33, // 45: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	36, // 46: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	39, // 47: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	40, // 48: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	42, // 49: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	6,  // 50: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	35, // 51: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	37, // 52: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	44, // 53: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	41, // 54: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	43, // 55: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	50, // [50:56] is the sub-list for method output_type
+	44, // [44:50] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4356,14 +4512,15 @@ func file_wire_proto_init() {
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
 		(*Split_Items)(nil),
+		(*Split_Files)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   47,
+			NumEnums:      5,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

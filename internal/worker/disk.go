@@ -185,7 +185,7 @@ func (d *disk) removeStage(ctx context.Context, s core.RemoveStage) error {
 	if err != nil {
 		return err
 	}
-	for info, listErr := range store.List(ctx, attemptFolder(s.Job), nil) {
+	for info, listErr := range store.List(ctx, attemptFolder(s.Job), nil, nil) {
 		if listErr != nil {
 			err = cmp.Or(err, listErr)
 			continue

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -67,6 +68,7 @@ func (w *Worker) FindToken(ctx context.Context, req *wire.TokenRequest) (*wire.T
 type wirePart struct {
 	index, lease, size, records, checksum uint64
 
+	maker          layout.Maker
 	name           string // empty: part-NNNNN, or not asked for
 	input          string // what the task reads; empty: not known, or not asked for
 	offset, length uint64 // in the file
@@ -142,7 +144,7 @@ func eachPart(
 		for i := range page.GetIndex() {
 			p := wirePart{
 				index: page.GetIndex()[i], lease: wire.Entry(page.GetLease(), i), size: wire.Entry(page.GetSize(), i),
-				records: wire.Entry(page.GetRecords(), i), checksum: wire.Entry(page.GetChecksum(), i),
+				records: wire.Entry(page.GetRecords(), i), checksum: wire.Entry(page.GetChecksum(), i), maker: layout.Maker(wire.Entry(page.GetMaker(), i)),
 				name: wire.Entry(page.GetName(), i), input: wire.Entry(page.GetInput(), i),
 				offset: wire.Entry(page.GetInputOffset(), i), length: wire.Entry(page.GetInputLength(), i),
 			}
@@ -162,5 +164,5 @@ func columnsFit(page *wire.PartsPage) bool {
 			return false
 		}
 	}
-	return wire.ColumnFits(page.GetName(), n) && wire.ColumnFits(page.GetInput(), n)
+	return wire.ColumnFits(page.GetMaker(), n) && wire.ColumnFits(page.GetName(), n) && wire.ColumnFits(page.GetInput(), n)
 }

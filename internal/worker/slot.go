@@ -136,7 +136,7 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 	if len(out.Lost) > 0 {
 		res.Canceled = true
 		for _, p := range out.Lost {
-			res.Lost = append(res.Lost, &wire.OutputLost{Job: a.Job.GetId(), Stage: stage.GetFrom()[0], Index: p.Index, Lease: p.Lease, Message: wire.FailureMessage(p.Why.Error())})
+			res.Lost = append(res.Lost, &wire.OutputLost{Job: a.Job.GetId(), Stage: p.Stage, Index: p.Index, Lease: p.Lease, Message: wire.FailureMessage(p.Why.Error())})
 		}
 		return res
 	}

@@ -23,11 +23,34 @@ func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, a
 	case ctx.Err() != nil:
 		return core.Result{Canceled: true}
 	}
+	if gone, ok := errors.AsType[*commit.LostError](err); ok && action == wire.CommitAction_COMMIT { // the tasks of a job that has failed do not run again
+		return core.Result{Canceled: true, Lost: s.lost(job, stage, gone)}
+	}
 	kind := wire.FailureKind_OUTPUT_ERROR
 	if _, occupied := errors.AsType[*commit.OccupiedError](err); occupied {
 		kind = wire.FailureKind_BAD_INPUT // there is another output: a retry would fail as well
 	}
 	return core.Result{Failure: &wire.Failure{Kind: kind, Message: wire.FailureMessage(err.Error())}}
+}
+
+// lostTextsMax bounds how many parts that are lost are described.
+const lostTextsMax = 1000
+
+// lost reports the outputs that a commit stage has not found as their tasks wrote them.
+func (s *stages) lost(job *wire.Job, stage *wire.Stage, gone *commit.LostError) (list []*wire.OutputLost) {
+	for i := range gone.Lost {
+		p := &gone.Lost[i]
+		lease, _ := layout.Lease(p.File)
+		o := &wire.OutputLost{Job: job.GetId(), Stage: partStage(job, stage), Index: p.Index, Lease: lease}
+		if p.Result {
+			o.Stage = resultStage(job, stage)
+		}
+		if i < lostTextsMax {
+			o.Message = wire.FailureMessage(fmt.Sprintf("output %q of task %d %s (on %s)", attemptFolder(job).Join(p.File), p.Index, p.What, s.users.Host))
+		}
+		list = append(list, o)
+	}
+	return list
 }
 
 func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.Stage, action wire.CommitAction) error {
@@ -90,6 +113,16 @@ func partStage(job *wire.Job, stage *wire.Stage) (number uint32) {
 	return number
 }
 
+// resultStage is the collect stage that a commit stage comes from.
+func resultStage(job *wire.Job, stage *wire.Stage) (number uint32) {
+	for _, from := range stage.GetFrom() {
+		if wire.StageOf(job, from).GetRole() == wire.StageRole_STAGE_COLLECT {
+			number = from
+		}
+	}
+	return number
+}
+
 // winners is the parts of a job and its collected result.
 func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) iter.Seq2[commit.Part, error] {
 	return func(yield func(commit.Part, error) bool) {
@@ -99,10 +132,10 @@ func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) 
 			if !result && from != partStage(job, stage) {
 				continue
 			}
-			for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: from, Names: !result && job.GetNameParts() != ""}, nil) {
+			for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: from, Host: s.users.Host, Names: !result && job.GetNameParts() != ""}, nil) {
 				part := commit.Part{
 					Result: result, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum, Name: p.name,
-					File: layout.Attempt(source.GetName(), p.index, p.lease),
+					Maker: p.maker, File: layout.Attempt(source.GetName(), p.index, p.lease),
 				}
 				if !yield(part, err) || err != nil {
 					return

@@ -21,9 +21,9 @@ func (s *stages) inputs(ctx context.Context, job *wire.Job, stage *wire.Stage) i
 	return func(yield func(runner.Part, error) bool) {
 		for _, from := range stage.GetFrom() {
 			name := wire.StageOf(job, from).GetName()
-			for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: from}, nil) {
+			for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: from, Host: s.users.Host}, nil) {
 				part := runner.Part{
-					Index: p.index, Lease: p.lease, Size: p.size, Records: p.records,
+					Stage: from, Index: p.index, Lease: p.lease, Size: p.size, Records: p.records, Checksum: p.checksum, Maker: p.maker,
 					Path: attemptFolder(job).Join(layout.Attempt(name, p.index, p.lease)),
 				}
 				if !yield(part, err) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,37 @@ import (
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
+
+// TestCommitLosesParts: the commit reports the parts and the result that it does not find, and is returned instead of having failed. One that publishes what there is fails.
+func TestCommitLosesParts(t *testing.T) {
+	out := t.TempDir()
+	job := &wire.Job{Id: 1, Uid: "abc", Output: out, Stages: []string{"map", "collect", "commit"}}
+	private := filepath.Join(out, "_temporary", "abc")
+	if err := os.MkdirAll(private, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(private, "map-0-10"), []byte("zero"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l := newFakeLeader(t, "127.0.0.1:0")
+	l.parts[0] = []*wire.PartsPage{{Index: []uint64{0, 1}, Lease: []uint64{10, 11}, Size: []uint64{4, 3}, Tasks: 2}}
+	l.parts[1] = []*wire.PartsPage{{Index: []uint64{0}, Lease: []uint64{30}, Size: []uint64{3}, Tasks: 1}}
+	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
+	s := l.welcomed()
+	s.work(&wire.Work{Jobs: []*wire.Job{job}, Leases: []*wire.Leases{{Job: 1, Stage: 2, FirstLease: 200, Index: []uint64{0}, Action: wire.CommitAction_COMMIT}}})
+	r := s.report()
+	lost := map[string]bool{}
+	for _, o := range r.GetLost() {
+		lost[fmt.Sprintf("%d/%d/%d#%d", o.GetJob(), o.GetStage(), o.GetIndex(), o.GetLease())] = strings.Contains(o.GetMessage(), "is missing (on ")
+	}
+	if want := map[string]bool{"1/0/1#11": true, "1/1/0#30": true}; !maps.Equal(lost, want) || !slices.Equal(r.GetReturned(), []uint64{200}) || len(r.GetFailed()) > 0 {
+		t.Errorf("report = %v, want that two outputs are lost", r)
+	}
+	s.work(&wire.Work{Leases: []*wire.Leases{{Job: 1, Stage: 2, FirstLease: 300, Index: []uint64{0}, Action: wire.CommitAction_COMMIT_PARTIAL}}})
+	if f := s.report().GetFailed(); len(f) != 1 || !strings.Contains(f[0].GetMessage(), "2 of 3 parts") {
+		t.Errorf("a partial commit: %v, want a failure", f)
+	}
+}
 
 // TestStagesByRole runs a plan whose stages have names of their own: a collect reads all stages that it comes from, a commit
 // publishes the last of them that makes data, and a role that is not known fails the attempt.

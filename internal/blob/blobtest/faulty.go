@@ -54,9 +54,9 @@ func (f *Faulty) Stat(ctx context.Context, name blob.Location) (info blob.Info, 
 }
 
 // List implements Store.
-func (f *Faulty) List(ctx context.Context, dir blob.Location, keep blob.Keep) iter.Seq2[blob.Info, error] {
+func (f *Faulty) List(ctx context.Context, dir blob.Location, keep blob.Keep, linked blob.Linked) iter.Seq2[blob.Info, error] {
 	return func(yield func(blob.Info, error) bool) {
-		for info, err := range f.Store.List(ctx, dir, keep) {
+		for info, err := range f.Store.List(ctx, dir, keep, linked) {
 			if dead := f.do(func() error { return nil }); dead != nil {
 				yield(blob.Info{}, dead)
 				return
@@ -134,7 +134,7 @@ func (f *Faulty) Remove(ctx context.Context, names ...blob.Location) error {
 
 // RemoveAll implements Store. The files are removed one by one, so that each may be the first to fail.
 func (f *Faulty) RemoveAll(ctx context.Context, dir blob.Location) error {
-	for info, err := range f.Store.List(ctx, dir, nil) {
+	for info, err := range f.Store.List(ctx, dir, nil, nil) {
 		if err != nil {
 			return err
 		}

@@ -90,7 +90,7 @@ func (m *Memory) Stat(ctx context.Context, name blob.Location) (blob.Info, error
 }
 
 // List implements Store.
-func (m *Memory) List(ctx context.Context, dir blob.Location, keep blob.Keep) iter.Seq2[blob.Info, error] {
+func (m *Memory) List(ctx context.Context, dir blob.Location, keep blob.Keep, _ blob.Linked) iter.Seq2[blob.Info, error] {
 	return func(yield func(blob.Info, error) bool) {
 		var list []blob.Info
 		m.mu.Lock()

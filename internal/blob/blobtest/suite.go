@@ -86,7 +86,7 @@ func Get(t *testing.T, store blob.Store, name blob.Location) string {
 func Names(t *testing.T, store blob.Store, dir blob.Location) []string {
 	t.Helper()
 	var names []string
-	for info, err := range store.List(t.Context(), dir, nil) {
+	for info, err := range store.List(t.Context(), dir, nil, nil) {
 		if err != nil {
 			t.Fatalf("List(%q): %v", dir, err)
 		}
@@ -260,7 +260,7 @@ func testVersion(r room) {
 	}
 	Put(t, store, name, "first")
 	first := version()
-	for info, err := range store.List(t.Context(), r.dir, nil) {
+	for info, err := range store.List(t.Context(), r.dir, nil, nil) {
 		if err != nil || info.Version != first {
 			t.Errorf("List gives version %+v, %v, want %+v as Stat", info.Version, err, first)
 		}
@@ -311,7 +311,7 @@ func testListOrder(r room) {
 	}
 	wantNames(t, store, dir, want...)
 	wantNames(t, store, dir+"/a", "b/c", "c")
-	for info, err := range store.List(t.Context(), dir, nil) {
+	for info, err := range store.List(t.Context(), dir, nil, nil) {
 		if size := int64(len(info.Name) - len(dir) - 1); err != nil || info.Size != size {
 			t.Errorf("List gives %+v, %v, want size %d", info, err, size)
 		}
@@ -331,7 +331,7 @@ func testListKeep(r room) {
 		}
 		return base[0] != '.' && (!folder || base != "skip")
 	}
-	for info, err := range store.List(t.Context(), dir, keep) {
+	for info, err := range store.List(t.Context(), dir, keep, nil) {
 		if err != nil {
 			t.Fatalf("List: %v", err)
 		}
@@ -348,7 +348,7 @@ func testListStop(r room) {
 		Put(t, store, dir.Join(name), "")
 	}
 	n := 0
-	for _, err := range store.List(t.Context(), dir, nil) {
+	for _, err := range store.List(t.Context(), dir, nil, nil) {
 		if n++; err != nil || n == 2 {
 			break
 		}
@@ -451,7 +451,7 @@ func testCancel(r room) {
 	cause := errors.New("the cause")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	for _, err := range store.List(ctx, dir, nil) {
+	for _, err := range store.List(ctx, dir, nil, nil) {
 		if !errors.Is(err, cause) {
 			t.Errorf("List = %v, want %v", err, cause)
 		}

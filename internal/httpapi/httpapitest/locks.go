@@ -70,16 +70,27 @@ func (e *lockEntry) grant() api.LockGrant {
 	return api.LockGrant{Fence: e.fence, ExpiresInMillis: cmp.Or(e.TTLMillis, millis(api.LockTTLDefault))}
 }
 
-// request returns the entry of a request, which is new unless the same holder has made it before.
+// request returns the entry of a request, which is new unless the same holder has made it before. A holder has one request for a name.
 func (l *Fake) request(ctx context.Context, r *api.LockRequest) (e *lockEntry, err error) {
 	if len(r.Names) == 0 || r.Holder == "" {
 		return nil, api.Invalid("validation failed").With("body.names", "want a holder and names", nil)
 	}
-	user := access.From(ctx).Name
+	user, names := access.From(ctx).Name, slices.Clone(r.Names)
+	for i := range names {
+		names[i].Mode = cmp.Or(names[i].Mode, api.LockExclusive)
+	}
+	slices.SortFunc(names, func(a, b api.LockName) int { return strings.Compare(a.Name, b.Name) })
 	l.Change(func() {
+		var own *lockEntry // another request of the holder that conflicts
 		for _, other := range l.locks {
-			if other.user == user && other.Holder == r.Holder && slices.Equal(namesOf(&other.LockRequest), namesOf(r)) {
+			switch {
+			case other.user != user || other.Holder != r.Holder:
+			case slices.Equal(other.Names, names) && max(other.Max, 1) == max(r.Max, 1), r.Fence > 0 && r.Fence == other.fence:
 				e = other
+			case slices.ContainsFunc(names, func(n api.LockName) bool {
+				return slices.ContainsFunc(other.Names, func(o api.LockName) bool { return n.Name == o.Name || conflicts(n, o) })
+			}):
+				own = other
 			}
 		}
 		switch {
@@ -87,8 +98,11 @@ func (l *Fake) request(ctx context.Context, r *api.LockRequest) (e *lockEntry, e
 			p := api.Conflict("the lock %q is lost", r.Names[0].Name)
 			p.Lock = &api.LockConflict{Name: r.Names[0].Name, Lost: true}
 			err = p
+		case e == nil && own != nil:
+			err = api.Conflict("holder %q has requested %q already", r.Holder, namesOf(&own.LockRequest))
 		case e == nil:
 			e = &lockEntry{LockRequest: *r, id: l.Index + 1, user: user, since: time.Now()}
+			e.Names = names
 			l.locks = append(l.locks, e)
 			l.grantLocks()
 		}

@@ -155,6 +155,36 @@ func (s *suite) untilLocked(name, holder string) {
 	}
 }
 
+// lockHolders: a name is in one request of a holder, so its release frees it. The holder does not wait for itself.
+func (s *suite) lockHolders() {
+	asks := func(names ...string) *api.LockRequest { return wantLock("h", time.Hour, names...) }
+	shared, pooled := asks("m", "n"), asks("m", "n")
+	shared.Names[0].Mode, pooled.Max = api.LockShared, 2
+	s.held(asks("m", "n"))
+	for what, r := range map[string]*api.LockRequest{
+		"one of its names": asks("n"), "more names": asks("m", "n", "o"), "a name above": asks("o", "m"), "a name below": asks("n/x"), "another mode": shared, "another max": pooled,
+	} {
+		for _, wait := range []uint64{0, r.WaitMillis} {
+			r.WaitMillis = wait
+			_, err := s.leader.Lock(s.Context(), r)
+			s.fails("Lock() of a holder that has a request, for "+what, err, http.StatusConflict)
+			if p, ok := err.(*api.Problem); ok && p.Lock != nil { //nolint:errorlint // see fails
+				s.Fatalf("%s: conflict %+v, want that it is no matter of waiting", what, p.Lock)
+			}
+		}
+	}
+	other := s.held(asks("o"))
+	first := s.held(asks("n", "m"))
+	if again := s.held(asks("m", "n")); again.Fence != first.Fence || again.Fence >= other.Fence {
+		s.Errorf("the same request got fence %d, then %d in another order", again.Fence, first.Fence)
+	}
+	if err := s.leader.Unlock(s.Context(), "h", []string{"n"}); err != nil {
+		s.Error(err)
+	}
+	s.held(wantLock("i", 0, "m", "n"))
+	s.locked(wantLock("i2", 0, "o"), 1, "h")
+}
+
 func (s *suite) lockBatch() {
 	acquire := func(holder string) api.LockOperation {
 		return api.LockOperation{Op: api.LockAcquire, LockRequest: *wantLock(holder, 0, "n")}

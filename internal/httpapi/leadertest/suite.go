@@ -24,6 +24,7 @@ func Suite(t *testing.T, start func(t *testing.T) httpapi.Leader) {
 		"submit": (*suite).submit, "stop and retry": (*suite).stop, "forget": (*suite).forget, "pages": (*suite).pages, "waits": (*suite).waits, "tasks": (*suite).tasks,
 		"unknown": (*suite).unknown, "members": (*suite).members, "events": (*suite).events, "quotas": (*suite).quotas, "retention": (*suite).retention,
 		"locks": (*suite).locks, "lock queue": (*suite).lockQueue, "lock batch": (*suite).lockBatch, "lock owners": (*suite).lockOwners,
+		"lock holders": (*suite).lockHolders,
 	} {
 		t.Run(name, func(t *testing.T) { test(&suite{T: t, leader: start(t)}) })
 	}
