@@ -30,7 +30,9 @@ type oracle struct {
 	leases map[uint64]*leaseBook // by term
 	again  map[stageKey]bool     // stages of which an output was lost
 	forgeries
-	calm bool // no attempt may be run again: workers and network have no faults
+	holds []*hold // of locks
+	fence uint64  // the last one that was granted
+	calm  bool    // no attempt may be run again: workers and network have no faults
 }
 
 type logged struct{ index, term, sum uint64 }
@@ -169,7 +171,7 @@ func (c *oracle) apply(e core.Entry) {
 			c.won(v, e.Term)
 		}
 	}
-	started := false
+	changed := false
 	for i := range c.result.Events {
 		if ev := &c.result.Events[i]; ev.Kind == state.TaskLost {
 			c.taskLost(ev)
@@ -180,10 +182,13 @@ func (c *oracle) apply(e core.Entry) {
 		if ev := &c.result.Events[i]; ev.Kind == state.JobEnded {
 			c.jobEnded(ev.Job)
 		}
-		started = started || c.result.Events[i].Kind == state.StageStarted
+		if ev := &c.result.Events[i]; ev.Kind == state.LockHeld {
+			c.lockGranted(ev.Lock)
+		}
+		changed = changed || slices.Contains([]state.EventKind{state.StageStarted, state.LockHeld, state.LockWaiting, state.LockGone}, c.result.Events[i].Kind)
 		c.w.trace("event", uint64(c.result.Events[i].Kind), uint64(c.result.Events[i].Job), uint64(c.result.Events[i].Worker), e.Index, e.Term)
 	}
-	if started {
+	if changed {
 		c.locks()
 	}
 }
