@@ -129,3 +129,26 @@ func ExampleRetryAfter() {
 	// 1m0s true true false
 	// true
 }
+
+// NextInput lets one table serve all small files of a task.
+func ExampleTask_NextInput() {
+	longest := bridgefour.New("longest", func(struct{}) (bridgefour.Output, error) {
+		return bridgefour.Map(bridgefour.Splits(), func(t *bridgefour.Task, _ struct{}, emit bridgefour.Emit[string, int]) error {
+			name, most := "", -1
+			for more := true; more; more = t.NextInput() {
+				for records := t.Records(); records.Scan(); {
+					if n := len(records.Bytes()); n > most {
+						name, most = t.Input(), n
+					}
+				}
+			}
+			emit(name, most)
+			return nil
+		}), nil
+	})
+	got, err := bridgefourtest.Run(context.Background(), longest, bridgefourtest.Input{
+		Files: []string{"to be\n", "or\nnot to be", "that is"}, Names: []string{"a", "b", "c"}, Pack: 2,
+	})
+	fmt.Printf("%q %v\n", got.Parts, err)
+	// Output: ["b\t9\n" "c\t7\n"] <nil>
+}

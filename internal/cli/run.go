@@ -64,8 +64,8 @@ Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them unt
 
 Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not reachable, 6 not allowed, 130 interrupted. A run that was
 interrupted, failed, or whose process died, is continued by --resume without running finished tasks again. The state of
-the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs, for 30 days; 'bridgefour runs' lists them, and 'bridgefour
-runs rm' removes them. 'bridgefour job', 'tasks', 'logs', 'result' and 'explain' read it with --run ID, or --run last.`
+the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs, for 30 days; 'bridgefour runs' lists them, and
+'bridgefour runs rm' removes them. 'bridgefour job', 'tasks', 'logs', 'result' and 'explain' read it with --run ID, or --run last.`
 
 func (a *app) runCommand() *cobra.Command {
 	var f jobFlags

@@ -90,14 +90,19 @@ type LostPart struct {
 }
 
 func (e *LostError) Error() string {
-	return fmt.Sprintf("%d of %d parts of output %q are not what the tasks wrote (%s): %s was changed", len(e.Lost), e.Parts, e.Dir, e.samples(), e.Dir.Join(layout.Temporary))
+	return fmt.Sprintf("%d of %d parts of output %q are not what the tasks wrote (%s): %s was changed", len(e.Lost), e.Parts, e.Dir,
+		e.samples(func(p *LostPart) string { return p.File + " " + p.What }), e.Dir.Join(layout.Temporary))
 }
 
 // samples describes some of the parts.
-func (e *LostError) samples() string {
+func (e *LostError) samples(describe func(*LostPart) string) string {
+	const most = 3
 	var list []string
-	for i := range e.Lost[:min(len(e.Lost), 3)] {
-		list = append(list, e.Lost[i].File+" "+e.Lost[i].What)
+	for i := range e.Lost[:min(len(e.Lost), most)] {
+		list = append(list, describe(&e.Lost[i]))
+	}
+	if len(e.Lost) > most {
+		list = append(list, "…")
 	}
 	return strings.Join(list, ", ")
 }
@@ -106,7 +111,8 @@ func (e *LostError) samples() string {
 type UnseenError struct{ LostError }
 
 func (e *UnseenError) Error() string {
-	return fmt.Sprintf("%d of %d parts of output %q are missing (%s); does this worker see the folder that the others write to?", len(e.Lost), e.Parts, e.Dir, e.samples())
+	return fmt.Sprintf("%d of %d parts of output %q are missing (%s); does this worker see the folder that the others write to?", len(e.Lost), e.Parts, e.Dir,
+		e.samples(func(p *LostPart) string { return p.File }))
 }
 
 // Publish makes an output complete. It is idempotent: it may be called again with the same parts after it failed, after a crash at

@@ -80,7 +80,7 @@ func (p *planner) findLinks(ctx context.Context) error {
 			}
 			name, keep = pt.base, pt.keep
 		}
-		for range store.List(ctx, name, keep, func(target blob.Location) { p.link(fmt.Sprintf("inputs[%d]", i), target) }) {
+		for range store.List(ctx, name, keep, func(target blob.Location) { p.link(fmt.Sprintf("inputs[%d]", i), target) }) { //nolint:errcheck // see above
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}

@@ -9,7 +9,8 @@
 // retry, [Again] compares the files with their versions.
 //
 // A file that is larger than a split is cut between records (package record) if it is text, which its first bytes tell (package format). Other
-// files are not opened.
+// files are not opened. All are listed before the first is cut: the size of splits, and which small files share a task, may follow from the size of the input
+// and the slots (divide.go).
 //
 // A file that was just removed, or that cannot be read, does not fail the job: its task fails, and the others continue.
 package plan

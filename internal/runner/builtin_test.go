@@ -15,6 +15,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -222,6 +223,15 @@ func TestCollectLosesAnInput(t *testing.T) {
 		}
 		f.wantNoFiles()
 	}
+	here := writeFile(t, dir, "here", "one")
+	f.lease++
+	f.wantFailure(f.slot.Run(t.Context(), &Attempt{
+		Job: f.job, Stage: 1, StageName: "map", Role: wire.StageRole_STAGE_COLLECT, Index: 3, Lease: f.lease, Number: 1, Log: new(logged),
+		Parts: func(yield func(Part, error) bool) {
+			part := Part{Path: blob.Location(here), Size: 3, Checksum: xxhash.Sum64String("one"), Maker: layout.MadeHere}
+			_ = yield(part, nil) && yield(Part{Index: 1, Path: blob.Location(filepath.Join(dir, "elsewhere")), Size: 3, Maker: layout.MadeElsewhere}, nil)
+		},
+	}), wire.FailureKind_OUTPUT_ERROR, filepath.Join(dir, "elsewhere"), "does this worker see the folder")
 }
 
 func TestCollect(t *testing.T) {

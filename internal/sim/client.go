@@ -9,13 +9,19 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// client sends requests to leaders, one after the other, and repeats those that get no answer.
-type client struct {
+// caller sends requests to leaders.
+type caller struct {
 	process
 
-	number int
 	rng    *rand.Rand
 	leader addr // of the last request
+}
+
+// client sends requests about jobs, one after the other, and repeats those that get no answer.
+type client struct {
+	caller
+
+	number int
 	mine   []*jobPlan
 	next   int // of mine: to be submitted
 	seen   map[addr]servedAt
@@ -56,6 +62,8 @@ type reply struct {
 	missing  bool
 	status   state.JobStatus
 	progress uint64
+	refused  bool
+	fence    uint64 // of a lock that is held
 }
 
 const (
@@ -175,7 +183,7 @@ func (c *client) known() *jobPlan {
 }
 
 // ask sends a request to a node and waits for its answer, callTimeout at most.
-func (c *client) ask(to *simLeader, handle func(l *simLeader, answer func(reply)), then func(reply)) {
+func (c *caller) ask(to *simLeader, handle func(l *simLeader, answer func(reply)), then func(reply)) {
 	done := false
 	finish := func(r reply) {
 		if !done {
@@ -195,7 +203,7 @@ func (c *client) ask(to *simLeader, handle func(l *simLeader, answer func(reply)
 }
 
 // target is the node for the next request.
-func (c *client) target() *simLeader {
+func (c *caller) target() *simLeader {
 	if l := c.w.leaders[c.leader]; l != nil {
 		return l
 	}
@@ -204,7 +212,7 @@ func (c *client) target() *simLeader {
 }
 
 // redirect follows the leader of a reply.
-func (c *client) redirect(r reply) {
+func (c *caller) redirect(r reply) {
 	c.leader = r.leader
 	if r.unknown {
 		c.leader = 0

@@ -12,6 +12,7 @@ type Config struct {
 	Workers int
 	Slots   int // of each worker; 0: random
 	Clients int
+	Lockers int  // clients that hold named locks
 	Jobs    int  // submitted by all clients together
 	Tasks   int  // of one job, at most
 	Plain   bool // every job has that many tasks, without output
@@ -45,6 +46,7 @@ const (
 	LargeEntry         // a leader proposes an entry that its messages cannot carry
 	TrustInput         // a worker reads whatever a file is
 	TrustReport        // a report on a lease is taken for that of its holder, whoever sends it
+	DropRenewal        // a renewal of a lock is answered, and does not move the time at which it expires
 )
 
 // Draw returns the world of a seed.
@@ -64,7 +66,7 @@ func Draw(seed uint64) Config {
 		SnapshotEvery: []uint64{5, 50, 1000}[rng.IntN(3)],
 		Failing:       []int{0, 0, 20, 200}[rng.IntN(4)],
 	}
-	c.Kinds = someFaults(rng)
+	c.Kinds, c.Lockers = someFaults(rng), drawLockers(seed)
 	return c
 }
 
@@ -85,6 +87,6 @@ func (c *Config) unled() time.Duration {
 }
 
 func (c *Config) String() string {
-	return fmt.Sprintf("seed %d: %d leaders, %d workers, %d clients, %d jobs of up to %d tasks of about %v, %v with a fault every %v of %v",
-		c.Seed, c.Leaders, c.Workers, c.Clients, c.Jobs, c.Tasks, c.Mean, c.Span, c.Pace, c.Kinds)
+	return fmt.Sprintf("seed %d: %d leaders, %d workers, %d clients, %d lockers, %d jobs of up to %d tasks of about %v, %v with a fault every %v of %v",
+		c.Seed, c.Leaders, c.Workers, c.Clients, c.Lockers, c.Jobs, c.Tasks, c.Mean, c.Span, c.Pace, c.Kinds)
 }

@@ -7,13 +7,13 @@
 // cut, one way or both, or split; disks are slow, hung or full, and lose all or a part of what was not fsynced; clocks drift and jump;
 // attempts leave processes behind; files change that jobs read; workers report on leases that are not theirs. A malicious program runs with the key
 // of a worker (see hostile), and a node that is no member sends messages of raft with the certificate of a leader (see door). Clients submit, stop and retry
-// jobs, repeat requests that got no answer, and read at every consistency. After the faults have ended, every job must end.
+// jobs, repeat requests that got no answer, and read at every consistency. Others hold named locks, and vanish. After the faults have ended, every job must end.
 //
 // An oracle that sees all processes checks the promises: all logs are the same; what was acknowledged is kept; a term has one leader; a
 // task has one winner, which has run to its end, whose file exists and which is published once; fencing numbers grow, and what is
 // stale stays stale; a worker has the slots and the memory for what it runs, and uses no slot while a process of an earlier attempt lives
 // there; the outputs of a job are of its input as it was at the submit or the last retry, and all tasks of a stage have read the same outputs of the one before; all states are the same, byte for byte, at the
-// same position; reads are as fresh as requested; submits, stops, retries and strong reads are linearizable (by porcupine); and if only
+// same position; reads are as fresh as requested; holders of named locks that conflict do not act at the same time, by their own clocks; submits, stops, retries and strong reads are linearizable (by porcupine); and if only
 // leaders have faults, no attempt is run again. The invariants of the leader's core are checked after each step.
 //
 // Each purpose has its own stream of random numbers, so that a world without one of its faults is much the same otherwise: that lets

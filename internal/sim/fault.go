@@ -99,6 +99,7 @@ var faultTable = [faultKinds]faultKind{
 		const most = 3 * time.Minute // beyond clockMax of the leader workers are refused
 		if l.local(l.w.now)-l.w.now < most {
 			l.skew += time.Duration(f.Size) * time.Millisecond
+			l.w.jumped = l.w.now
 		}
 	}},
 	ClockDrift: {

@@ -327,10 +327,10 @@ func (c *oracle) adopted(l *simLeader, s *session, id state.WorkerID, t leasedTa
 	return !own && len(c.claims[key]) == 1
 }
 
-// identified checks that a worker is welcomed under its own number.
+// identified checks that a worker is welcomed under its own number. One that was removed may have been so by the same step.
 func (c *oracle) identified(l *simLeader, s *session, welcome *wire.Welcome) {
 	w := l.controller.Machine().Worker(state.WorkerID(welcome.GetWorker()))
-	if w == nil || w.Identity != s.worker.identity {
+	if w == nil && !s.worker.wasRemoved || w != nil && w.Identity != s.worker.identity {
 		c.w.fail("leader %d takes worker %d for another one: %+v", l.addr, s.worker.number, w)
 	}
 }

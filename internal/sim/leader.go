@@ -37,9 +37,10 @@ type simLeader struct {
 	leaderID   uint64
 	logDriver
 
-	sessions map[leader.SessionID]*session
-	waiting  map[string][]func(reply) // clients, by the key of their request
-	reads    []*pendingRead
+	sessions  map[leader.SessionID]*session
+	waiting   map[string][]func(reply) // clients, by the key of their request
+	lockCalls map[state.LockID][]func()
+	reads     []*pendingRead
 
 	stepDue bool          // an event will step the controller
 	wakeAt  time.Duration // of the controller
@@ -69,6 +70,7 @@ func (l *simLeader) boot() {
 	l.applied, l.since, l.term, l.leading, l.leaderID, l.reads, l.stepDue, l.wakeAt = 0, 0, 0, false, 0, nil, false, 0
 	l.logDriver = logDriver{pending: map[core.Ref]func(core.Answer){}, bodies: map[uint64][]byte{}}
 	l.sessions, l.waiting, l.book = map[leader.SessionID]*session{}, map[string][]func(reply){}, map[uint64]string{}
+	l.lockCalls = map[state.LockID][]func(){}
 	cfg := core.Config{
 		ID: uint64(l.addr), Address: l.address(), Directory: dirOf(l.addr),
 		Tick: tickEvery, ElectionTicks: electionTicks, HeartbeatTicks: heartbeatTicks,
@@ -279,6 +281,7 @@ func (l *simLeader) endTerm(why string) {
 		}
 	}
 	clear(l.waiting)
+	l.wakeLockCalls(sortedKeys(l.lockCalls))
 	l.proposals = nil
 }
 
@@ -347,6 +350,7 @@ func (l *simLeader) step() {
 	for i := range e.Replies {
 		l.reply(&e.Replies[i])
 	}
+	l.wakeLockCalls(slices.Clone(e.Locks))
 	l.serveReads()
 	l.arm(e.Wake)
 }

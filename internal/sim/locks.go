@@ -58,7 +58,7 @@ func within(a, b string) bool {
 func disturb(a, b []state.LockName) bool {
 	for _, x := range a {
 		for _, y := range b {
-			if (!x.Shared || !y.Shared) && within(x.Name, y.Name) {
+			if (!x.Shared || !y.Shared) && x.Data == y.Data && within(x.Name, y.Name) {
 				return true
 			}
 		}
@@ -133,7 +133,7 @@ func (c *oracle) locks() {
 			waits = waits || disturb(names, other)
 		}
 		if waits == l.Held() {
-			c.w.fail("job %d holds its locks: %v; an earlier request conflicts: %v", l.Job, l.Held(), waits)
+			c.w.fail("job %d, %q holds its locks: %v; an earlier request conflicts: %v", l.Job, l.Holder, l.Held(), waits)
 		}
 		earlier = append(earlier, names)
 	}
@@ -147,4 +147,56 @@ func (c *oracle) over() (n int) {
 		}
 	}
 	return n
+}
+
+// lockGranted checks that fencing numbers grow.
+func (c *oracle) lockGranted(id state.LockID) {
+	l := c.state.Lock(id)
+	if l == nil {
+		return // it was granted and ended by one entry
+	}
+	if l.Job == 0 {
+		c.exclude(0, l.Names())
+	}
+	if l.Fence <= c.fence {
+		c.w.fail("request %d is granted with fence %d after %d", id, l.Fence, c.fence)
+	}
+	c.fence = max(c.fence, l.Fence)
+}
+
+// held checks a hold that begins, or goes on for longer: no other one that conflicts lasts by the clock of its holder, and later ones have larger fencing numbers.
+// Clocks run at nearly one rate. If that of a leader has jumped, nothing is known of the holds that began before.
+func (c *oracle) held(h *hold) {
+	c.w.trace("holds", h.fence, uint64(h.until))
+	for _, other := range c.holds {
+		if other == h || !disturb(h.op.Names, other.op.Names) {
+			continue
+		}
+		if other.acts() && !c.jumpedSince(other) && !c.jumpedSince(h) {
+			c.w.fail("%q holds %v with fence %d until %v, and %q holds %v with fence %d until %v", h.op.Holder, h.op.Names, h.fence, h.until, other.op.Holder, other.op.Names,
+				other.fence, other.until)
+		}
+		if other.first < h.first && other.fence >= h.fence {
+			c.w.fail("%q holds %v with fence %d, after %q with fence %d", h.op.Holder, h.op.Names, h.fence, other.op.Holder, other.fence)
+		}
+	}
+}
+
+// toldLost checks that a holder whose time is not over is not told that its lock is lost.
+func (c *oracle) toldLost(h *hold) {
+	if h.acts() && !c.jumpedSince(h) {
+		c.w.fail("%q is told that its lock is lost, which it holds until %v", h.op.Holder, h.until)
+	}
+}
+
+func (c *oracle) jumpedSince(h *hold) bool { return c.w.jumped > 0 && h.sent <= c.w.jumped }
+
+// unlocked reports whether no client has a request for locks.
+func (c *oracle) unlocked() bool {
+	for l := range c.state.Locks() {
+		if l.Job == 0 {
+			return false
+		}
+	}
+	return true
 }

@@ -32,7 +32,9 @@ type oracle struct {
 	locked  map[state.JobID][]state.LockName // of jobs that hold their locks, or have held them
 	running []*attempt
 	forgeries
-	calm bool // no attempt may be run again: workers and network have no faults
+	holds []*hold // of locks
+	fence uint64  // the last one that was granted
+	calm  bool    // no attempt may be run again: workers and network have no faults
 }
 
 type logged struct{ index, term, sum uint64 }
@@ -172,7 +174,7 @@ func (c *oracle) apply(e core.Entry) {
 			c.won(v, e.Term)
 		}
 	}
-	started := false
+	changed := false
 	for i := range c.result.Events {
 		if ev := &c.result.Events[i]; ev.Kind == state.TaskLost {
 			c.taskLost(ev)
@@ -186,15 +188,20 @@ func (c *oracle) apply(e core.Entry) {
 		switch ev := &c.result.Events[i]; ev.Kind { //nolint:exhaustive // of locks
 		case state.WorkerChanged:
 			c.workerChanged(ev.Worker)
+		case state.LockHeld:
+			c.lockGranted(ev.Lock)
+			changed = true
 		case state.StageStarted:
 			if l := c.state.LockOf(ev.Job); l != nil {
 				c.exclude(ev.Job, c.attemptLocks(ev.Job))
 			}
-			started = true
+			changed = true
+		case state.LockWaiting, state.LockGone:
+			changed = true
 		}
 		c.w.trace("event", uint64(c.result.Events[i].Kind), uint64(c.result.Events[i].Job), uint64(c.result.Events[i].Worker), e.Index, e.Term)
 	}
-	if started {
+	if changed {
 		c.locks()
 	}
 }

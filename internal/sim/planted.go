@@ -27,7 +27,7 @@ func newLeaderBug(l *simLeader) *leaderBug {
 	switch plant := l.w.cfg.Plant; plant {
 	case StaleLease, AdoptOld, ForgetDone, TrustReport:
 		return &leaderBug{l: l, plant: plant, zombies: map[leader.SessionID]bool{}, behind: state.New()}
-	case NoBug, AckUnsynced, ForgedQuorum, EarlyAck, LazyRead, ReuseSlot, TrustInput, LargeEntry:
+	case NoBug, AckUnsynced, ForgedQuorum, EarlyAck, LazyRead, ReuseSlot, TrustInput, LargeEntry, DropRenewal:
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ func TestPlanted(t *testing.T) {
 		{"use a slot again while a process lives", ReuseSlot, faulty(LeaveProcess, KillWorker, DrainWorker), 0},
 		{"propose an entry that cannot be sent", LargeEntry, largeRequests, 0},
 		{"believe a report on another worker's lease", TrustReport, faulty(ForgeReports, KillWorker), 0},
+		{"answer a renewal that is not carried out", DropRenewal, lockers, 0},
 		{"read a file that has changed", TrustInput, faulty(ChangeInput, KillLeader, KillWorker), 0},
 	}
 	for _, tt := range tests {

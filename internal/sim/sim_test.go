@@ -151,6 +151,24 @@ func TestLeadersAlone(t *testing.T) {
 	}
 }
 
+// TestLockers runs small worlds in which clients contend for locks while leaders change, and are cut off without their knowledge.
+func TestLockers(t *testing.T) {
+	for seed := uint64(1); seed <= uint64(seeds()/2); seed++ {
+		c := lockers(seed)
+		if r := Run(c, c.Faults(), nil); r.Err != nil {
+			t.Errorf("%v\n%v", &c, r.Err)
+		}
+	}
+}
+
+// lockers returns a small world with lockers.
+func lockers(seed uint64) Config {
+	c := Draw(seed)
+	c.Leaders, c.Workers, c.Clients, c.Jobs, c.Tasks, c.Lockers, c.Failing = 3, 1, 1, 1, 1, 4, 0
+	c.Kinds, c.Pace, c.Span = []FaultKind{PauseLeader, CutOff, CutMute, SplitNetwork, KillLeader, ClockDrift}, 500*time.Millisecond, 20*time.Second
+	return c
+}
+
 // TestTenThousandWorkers runs a large cluster for a short time, with a million tasks.
 func TestTenThousandWorkers(t *testing.T) {
 	if testing.Short() || raceDetector {

@@ -30,14 +30,16 @@ type World struct {
 	order     []*simLeader // in the order of their addition
 	workers   []*simWorker
 	clients   []*client
+	lockers   []*locker
 	plans     map[string]*jobPlan // by uid
 	lasting   []*undo
 	sessions  int
 	asks      int
-	replacing bool       // a leader is being replaced
-	replaced  bool       // one was
-	moved     *simLeader // the one that has moved
-	quota     int        // the smallest one of slots that a user gets; 0: none
+	replacing bool          // a leader is being replaced
+	replaced  bool          // one was
+	moved     *simLeader    // the one that has moved
+	jumped    time.Duration // when the clock of a leader has last jumped; 0: none has
+	quota     int           // the smallest one of slots that a user gets; 0: none
 	stats     Stats
 	failure   error
 	sum       uint64 // of the trace
@@ -55,6 +57,7 @@ type Stats struct {
 	Installed int // snapshots of others
 	Reads     int
 	Lost      int // outputs that were lost
+	Holds     int // of named locks
 	Slow      int // quarantines of the first worker as slow
 	SlowOther int // of others
 }
@@ -71,6 +74,7 @@ type Result struct {
 const (
 	firstWorker = 1 << 16
 	firstClient = 1 << 20
+	firstLocker = 1 << 21
 )
 
 // firstPort is the port of leaders that have not moved.
@@ -122,11 +126,12 @@ func newWorld(cfg Config, verbose io.Writer) *World {
 		w.workers = append(w.workers, s)
 	}
 	for i := range cfg.Clients {
-		c := &client{number: i, rng: stream(cfg.Seed, "client", uint64(i)), seen: map[addr]servedAt{}}
+		c := &client{number: i, caller: caller{rng: stream(cfg.Seed, "client", uint64(i))}, seen: map[addr]servedAt{}}
 		c.process = process{w: w, addr: firstClient + addr(i)}
 		w.clients = append(w.clients, c)
 	}
 	w.planJobs()
+	w.addLockers()
 	return w
 }
 
@@ -169,6 +174,9 @@ func (w *World) play(faults []Fault) {
 	}
 	for _, c := range w.clients {
 		c.live()
+	}
+	for _, k := range w.lockers {
+		k.live()
 	}
 	w.changeQuotas(stream(w.cfg.Seed, "quotas", 0))
 	for _, f := range faults {
@@ -291,7 +299,8 @@ func (w *World) busyWorker() *simWorker {
 }
 
 func (w *World) settled() bool {
-	return len(w.oracle.state.Live()) == 0 && w.oracle.over() == 0 && !slices.ContainsFunc(w.clients, func(c *client) bool { return !c.idle })
+	return len(w.oracle.state.Live()) == 0 && w.oracle.over() == 0 && !slices.ContainsFunc(w.clients, func(c *client) bool { return !c.idle }) &&
+		!slices.ContainsFunc(w.lockers, func(k *locker) bool { return !k.idle }) && w.oracle.unlocked()
 }
 
 // unsettled describes what has not ended.
@@ -309,6 +318,14 @@ func (w *World) unsettled() string {
 		if !c.idle {
 			fmt.Fprintf(&b, "; client %d waits, %d of %d jobs submitted", c.number, c.next, len(c.mine))
 		}
+	}
+	for _, k := range w.lockers {
+		if !k.idle {
+			fmt.Fprintf(&b, "; locker %d is at its request %d", k.number, k.holds)
+		}
+	}
+	for l := range w.oracle.state.Locks() {
+		fmt.Fprintf(&b, "; %q has requested %v, fence %d", l.Holder, l.Names(), l.Fence)
 	}
 	for _, l := range w.members() {
 		st := l.core.Status()
@@ -395,6 +412,7 @@ func (s *Stats) add(o Stats) {
 	s.Installed += o.Installed
 	s.Reads += o.Reads
 	s.Lost += o.Lost
+	s.Holds += o.Holds
 	s.Slow += o.Slow
 	s.SlowOther += o.SlowOther
 }

@@ -268,6 +268,27 @@ func BenchmarkFiles(b *testing.B) {
 	}
 }
 
+// BenchmarkSplits reads the splits of 100,000 files of random sizes in the order in which they are leased.
+func BenchmarkSplits(b *testing.B) {
+	const n = 100_000
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // no secret
+	builder := NewFiles(64 << 20)
+	for i := range uint64(n) {
+		v := Version{Size: random.Uint64N(100_000), Modified: 1_700_000_000_000_000_000 + int64(i)*50_000, Identity: 7<<48 | i}
+		builder.AddFile(fmt.Appendf(nil, "/data/2026/%03d/part-%07d.txt", i/1000, i), v, false)
+	}
+	in := mustInput(b, builder)
+	for b.Loop() {
+		r := NewInputReader(in)
+		for _, task := range in.Longest() {
+			if _, err := r.Split(uint64(task)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/task")
+}
+
 // lockOps applies operations on locks in entries of a thousand.
 func lockOps(b *testing.B, m *Machine, ops []LockOp) {
 	b.Helper()

@@ -2,12 +2,14 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"math/bits"
 	"slices"
 	"sort"
 )
@@ -559,6 +561,9 @@ func (in *Input) Files(b int) ([]File, error) {
 
 // Longest returns the tasks of a list of files by descending split length, so that the longest start first and the job does not end
 // with one of them; nil if the order of the input is as good (no files, splits of one length, or very many).
+//
+// Of several blocks, lengths count as powers of two: in the order of exact lengths, nearly each task would be in another block than the one before, and decoding that takes a
+// thousand times as long as the lease. So many tasks are short beside the job, and so is half of one.
 func (in *Input) Longest() []uint32 {
 	const tasksMax = 1 << 20
 	if in.Kind != InputFiles || in.Tasks > tasksMax || in.Tasks < 2 {
@@ -590,8 +595,11 @@ func (in *Input) Longest() []uint32 {
 	order := make([]uint32, len(lengths))
 	for i := range order {
 		order[i] = uint32(i)
+		if len(in.Blocks) > 1 {
+			lengths[i] = uint64(bits.Len64(lengths[i]))
+		}
 	}
-	sort.SliceStable(order, func(a, b int) bool { return lengths[order[a]] > lengths[order[b]] })
+	slices.SortFunc(order, func(a, b uint32) int { return cmp.Or(cmp.Compare(lengths[b], lengths[a]), cmp.Compare(a, b)) })
 	if lengths[order[0]] == lengths[order[len(order)-1]] {
 		return nil
 	}
