@@ -167,45 +167,48 @@ func (c *counter) add(t *stage.Task, line []byte) error {
 	return nil
 }
 
-// scan adds up the lines of a block that has a separator of one byte. What it cannot read, it leaves to add.
+// scan adds up the lines of a block that has a separator of one byte. What it cannot read, it leaves to add. All is in one function: to return key, hash and value
+// of a line from another one took a tenth of the time.
 func (c *counter) scan(t *stage.Task, block []byte) error {
 	s := newFieldScanner(block, c.sep[0])
+	keyField, valueField, most := c.Key, 0, max(c.Key, c.Value)
+	if c.numbers {
+		valueField = c.Value
+	}
 	for from := 0; from < len(block); {
-		key, hash, v, at, ok := c.fields(s, from)
-		next := at + 1
-		if block[at] != '\n' {
-			next += bytes.IndexByte(block[next:], '\n') + 1
+		var key []byte
+		var hash uint64
+		var v decimal
+		at, number, ok := from, 1, true
+		for ; ; number++ {
+			if number == valueField {
+				if v, at, ok = s.decimal(at); !ok {
+					at = from
+					break
+				}
+			} else {
+				end, h := s.hashed(at)
+				if number == keyField {
+					key, hash = s.text[at:end], h
+				}
+				at = end
+			}
+			if number == most || s.text[at] == '\n' {
+				break
+			}
+			at++
 		}
-		if ok && int64(next-from) <= c.lines.max {
+		if s.text[at] != '\n' {
+			at += bytes.IndexByte(block[at:], '\n')
+		}
+		if ok && number == most && int64(at-from) <= c.lines.max {
 			c.table.add(key, hash, v)
-		} else if err := c.add(t, block[from:next-1]); err != nil {
+		} else if err := c.add(t, block[from:at]); err != nil {
 			return err
 		}
-		from = next
+		from = at + 1
 	}
 	return nil
-}
-
-// fields reads the key and the value of the line that begins at an offset. It ends at a separator or the line end. It is not ok if the line has not both, or its
-// value is not a usual one.
-func (c *counter) fields(s *fieldScanner, at int) (key []byte, hash uint64, v decimal, end int, ok bool) {
-	for number, most := 1, max(c.Key, c.Value); ; number++ {
-		valued := number == c.Value && c.numbers
-		if ok = true; valued {
-			v, end, ok = s.decimal(at)
-		}
-		switch {
-		case number == c.Key:
-			end, hash = s.hashed(at)
-			key = s.text[at:end]
-		case !valued || !ok:
-			end = s.end(at)
-		}
-		if !ok || number == most || s.text[end] == '\n' {
-			return key, hash, v, end, ok && number == most
-		}
-		at = end + 1
-	}
 }
 
 // sumValues makes statistics of the values of a key those of the key. Each of them is one that is distinct.

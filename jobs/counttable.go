@@ -47,17 +47,7 @@ func (s *fieldScanner) ends(word uint64) uint64 {
 	return ((x-ones)&^x | (y-ones)&^y) & highs
 }
 
-// end is the end of the field that begins at an offset.
-func (s *fieldScanner) end(at int) int {
-	for {
-		if found := s.ends(binary.LittleEndian.Uint64(s.text[at:])); found != 0 {
-			return at + bits.TrailingZeros64(found)/8
-		}
-		at += 8
-	}
-}
-
-// hashed is end, with the hashKey of the field.
+// hashed is the end of the field that begins at an offset, with its hashKey.
 func (s *fieldScanner) hashed(at int) (end int, hash uint64) {
 	for {
 		word := binary.LittleEndian.Uint64(s.text[at:])

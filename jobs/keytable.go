@@ -1,8 +1,8 @@
 package jobs
 
 import (
-	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"unsafe"
 )
 
@@ -25,14 +25,16 @@ func mixWord(hash, word uint64) uint64 {
 
 // keyTable has a value for each key, with keys as bytes. A key that is there costs no allocation. Users empty it when it takes tableMax.
 type keyTable[V any] struct {
-	places []keyPlace[V] // a power of two, at most half of them used; nil: none yet
-	used   int
-	keys   []byte
+	// places find the entries: 0 is free, others are the number of an entry plus 1, and above that the low half of the hash. They are a power of two, and a quarter is used
+	// at most, so that most keys are found at the first one, which the branch predictor learns. Nil: none yet.
+	places  []uint64
+	shift   int // of a hash: its high bits, which depend on all of the key, say where the search begins
+	entries []keyEntry[V]
+	keys    []byte // each with blockSlack zeros after it
 }
 
-// keyPlace is a key with its value.
-type keyPlace[V any] struct {
-	hash          uint64 // odd; 0: the place is free
+// keyEntry is a key with its value.
+type keyEntry[V any] struct {
 	keyAt, keyEnd uint32 // in keys
 	value         V
 }
@@ -44,72 +46,91 @@ const tableMax = 2 << 30
 func (t *keyTable[V]) clear() {
 	const placesLeast = 1 << 10
 	if t.places == nil {
-		t.places = make([]keyPlace[V], placesLeast)
+		t.places, t.shift = make([]uint64, placesLeast), 64-bits.Len(placesLeast-1)
 	}
 	clear(t.places)
-	t.used, t.keys = 0, t.keys[:0]
+	t.entries, t.keys = t.entries[:0], t.keys[:0]
 }
 
-// memory is what the keys take, in bytes: there are up to 4 places for each. It is 0 after clear, however large the table has become.
+// memory is what the keys take, in bytes: there are up to 8 places for each. It is 0 after clear, however large the table has become.
 func (t *keyTable[V]) memory() int64 {
-	return 4*int64(t.used)*int64(unsafe.Sizeof(keyPlace[V]{})) + int64(len(t.keys)) //nolint:gosec // small
+	const placeBytes = 8 * 8
+	return int64(len(t.entries))*(placeBytes+int64(unsafe.Sizeof(keyEntry[V]{}))) + int64(len(t.keys)) //nolint:gosec // small
 }
 
 // at returns the value of a key, which is its zero if the key is new, until the next call.
 func (t *keyTable[V]) at(key []byte, hash uint64) (value *V, isNew bool) {
-	hash |= 1
 	mask := uint64(len(t.places) - 1) //nolint:gosec // not negative
-	for i := hash >> 1; ; i++ {
-		p := &t.places[i&mask]
-		if p.hash == hash && bytes.Equal(t.keys[p.keyAt:p.keyEnd], key) {
-			return &p.value, false
+	for i := hash >> (t.shift & 63); ; i++ {
+		place := t.places[i&mask]
+		if place == 0 {
+			return t.take(key, hash), true
 		}
-		if p.hash == 0 {
-			return t.take(p, key, hash), true
+		if uint32(place>>32) != uint32(hash) { //nolint:gosec // the low half
+			continue
+		}
+		if e := &t.entries[uint32(place)-1]; int(e.keyEnd-e.keyAt) == len(key) && sameBytes(t.keys[e.keyAt:], key) { //nolint:gosec // the low half
+			return &e.value, false
 		}
 	}
 }
 
-// take gives a key a free place.
-func (t *keyTable[V]) take(p *keyPlace[V], key []byte, hash uint64) *V {
-	if 2*t.used >= len(t.places) {
+// sameBytes reports whether kept begins with key; blockSlack bytes follow that. If key can be read as far, the comparison is one of 8 bytes at a time.
+func sameBytes(kept, key []byte) bool {
+	n := len(key)
+	if cap(key)-n < blockSlack {
+		return string(kept[:n]) == string(key)
+	}
+	key = key[:n+blockSlack]
+	for ; n > 8; n -= 8 {
+		if binary.LittleEndian.Uint64(kept) != binary.LittleEndian.Uint64(key) {
+			return false
+		}
+		kept, key = kept[8:], key[8:]
+	}
+	return n == 0 || (binary.LittleEndian.Uint64(kept)^binary.LittleEndian.Uint64(key))<<(-8*n&63) == 0
+}
+
+// take adds a key that is not there.
+func (t *keyTable[V]) take(key []byte, hash uint64) *V {
+	if 4*len(t.entries) >= len(t.places) {
 		t.grow()
-		p = t.free(hash)
 	}
-	t.used++
 	from := len(t.keys)
-	t.keys = append(t.keys, key...)
-	p.hash, p.keyAt, p.keyEnd = hash, uint32(from), uint32(len(t.keys)) //nolint:gosec // users bound the memory
-	return &p.value
+	t.keys = append(append(t.keys, key...), make([]byte, blockSlack)...)
+	t.entries = append(t.entries, keyEntry[V]{keyAt: uint32(from), keyEnd: uint32(from + len(key))}) //nolint:gosec // users bound the memory
+	t.place(hash, len(t.entries))
+	return &t.entries[len(t.entries)-1].value
 }
 
-// free is the free place for a key that is not there.
-func (t *keyTable[V]) free(hash uint64) *keyPlace[V] {
+// place puts the number of an entry plus 1 into a free place.
+func (t *keyTable[V]) place(hash uint64, number int) {
 	mask := uint64(len(t.places) - 1) //nolint:gosec // not negative
-	i := hash >> 1
-	for t.places[i&mask].hash != 0 {
+	i := hash >> t.shift
+	for t.places[i&mask] != 0 {
 		i++
 	}
-	return &t.places[i&mask]
+	t.places[i&mask] = hash<<32 | uint64(number) //nolint:gosec // users bound the memory
 }
 
 func (t *keyTable[V]) grow() {
-	old := t.places
-	t.places = make([]keyPlace[V], 2*len(old))
-	for i := range old {
-		if old[i].hash != 0 {
-			*t.free(old[i].hash) = old[i]
-		}
+	t.places = make([]uint64, 2*len(t.places))
+	t.shift--
+	for i := range t.entries {
+		t.place(hashKey(t.key(i)), i+1)
 	}
 }
 
-// each calls f for each key, in no order.
+func (t *keyTable[V]) key(entry int) []byte {
+	e := &t.entries[entry]
+	return t.keys[e.keyAt:e.keyEnd]
+}
+
+// each calls f for each key, in the order in which they came first.
 func (t *keyTable[V]) each(f func(key []byte, value *V) error) error {
-	for i := range t.places {
-		if p := &t.places[i]; p.hash != 0 {
-			if err := f(t.keys[p.keyAt:p.keyEnd], &p.value); err != nil {
-				return err
-			}
+	for i := range t.entries {
+		if err := f(t.key(i), &t.entries[i].value); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -142,7 +163,7 @@ func (f *firstOnly) wants(key []byte) bool {
 		return true
 	}
 	if f.table.memory()+int64(len(key)) > f.memory {
-		if 3*f.keys < firstGain*f.table.used {
+		if 3*f.keys < firstGain*len(f.table.entries) {
 			f.pass = firstPass * f.keys
 		}
 		f.table.clear()

@@ -1,8 +1,14 @@
 package jobs
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
 // TestFirstOnly: the filter drops keys that are repeated, also after its table has been full, and lets keys pass by while they are hardly ever.
@@ -54,7 +60,8 @@ func TestKeyTable(t *testing.T) {
 		table.clear()
 		want := map[string]int{}
 		for i := range 30_000 {
-			key := make([]byte, i%19)
+			readable := bytes.Repeat([]byte{byte(i)}, i%19+i%2*blockSlack) // some can be read beyond their ends
+			key := readable[:i%19]
 			for k := range key {
 				key[k] = byte(i * (k + 7) % 5)
 			}
@@ -74,6 +81,49 @@ func TestKeyTable(t *testing.T) {
 		})
 		if n != len(want) {
 			t.Errorf("%d keys, want %d", n, len(want))
+		}
+	}
+}
+
+// TestHashed: the scanner finds the ends of fields, and hashes them as the table does when it grows.
+func TestHashed(t *testing.T) {
+	for size := range 40 {
+		for _, end := range []byte{';', '\n'} {
+			field := bytes.Repeat([]byte{':', 0x0b, 0xbb, 0x8a, 'x'}, size)[:size] // some differ from an end by a bit
+			text := append(append(slices.Clone(field), end), make([]byte, blockSlack)...)
+			at, hash := newFieldScanner(text[:size+1], ';').hashed(0)
+			if at != size || hash != hashKey(field) {
+				t.Errorf("hashed(%q) = %d, %x, want %d, %x", text, at, hash, size, hashKey(field))
+			}
+		}
+	}
+}
+
+// memorySplit is a split in memory.
+type memorySplit struct{ *bytes.Reader }
+
+func (memorySplit) Offset() int64               { return 0 }
+func (memorySplit) Header() ([]byte, error)     { return nil, nil }
+func (memorySplit) Next() (string, bool, error) { return "", false, nil }
+
+// BenchmarkCountLines adds up lines KEY;VALUE of some hundred keys.
+func BenchmarkCountLines(b *testing.B) {
+	const lines = 1 << 20
+	var text []byte
+	r := rand.New(rand.NewPCG(1, 2))
+	for range lines {
+		key := r.IntN(413)
+		text = fmt.Appendf(text, "%s%d;%.1f\n", []string{"ba", "nturi", "mun", "lonil Ces"}[key%4], key, 15+10*r.NormFloat64())
+	}
+	p, err := newCounter(countConfig{Key: 1, Value: 2, Sep: ";"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		t := &stage.Task{Split: memorySplit{bytes.NewReader(text)}, Memory: 1 << 25, Emit: func(_, _ []byte) error { return nil }}
+		if err := p.Run(b.Context(), t); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
