@@ -252,7 +252,7 @@ func (n *Node) withdrawLock(ctx context.Context, id state.LockID, op *state.Lock
 func (n *Node) lockRefused(ctx context.Context, op *state.LockOp, own state.LockID, c api.LockConflict) error {
 	if err := n.stillLeading(ctx, func(m *state.Machine, core *leader.Core) {
 		found := view.LockConflict(m, op.Names, m.Lock(own), core, time.Now(), conflictHolders)
-		c.Name, c.Holders, c.Place = found.Name, found.Holders, found.Place
+		c.Name, c.Holders, c.Place = cmp.Or(found.Name, op.Names[0].Name), found.Holders, found.Place
 	}); err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func lockProblem(who access.Principal, op *state.LockOp, c *api.LockConflict) *a
 		h := &c.Holders[0]
 		text = fmt.Sprintf("%s: not free: %s %s it", c.Name, holderText(h), verbOf(h))
 		if c.Place > 1 {
-			text += fmt.Sprintf(", and %d more requests are before this one", c.Place-1)
+			text += fmt.Sprintf("; %d requests are before this one", c.Place)
 		}
 	}
 	p := api.Conflict("%s", text)

@@ -234,7 +234,7 @@ func (l *Fake) conflictOf(e *lockEntry, stays bool) *api.Problem {
 	for _, other := range before {
 		c.Holders = append(c.Holders, l.holder(other, other.Names[0].Mode))
 	}
-	p := api.Conflict("the lock %q is held by %q", c.Name, c.Holders[0].Holder)
+	p := api.Conflict("the lock %q is held by %q; %d requests are before this one", c.Name, c.Holders[0].Holder, c.Place)
 	p.Lock = c
 	return p
 }

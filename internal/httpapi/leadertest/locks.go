@@ -2,8 +2,10 @@ package leadertest
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -45,6 +47,9 @@ func (s *suite) locked(r *api.LockRequest, placeWant uint64, holdersWant ...stri
 	for _, h := range p.Lock.Holders {
 		holders = append(holders, h.Holder)
 	}
+	if placeWant > 2 && !strings.Contains(err.Error(), fmt.Sprintf("%d requests are before", placeWant)) {
+		s.Errorf("Lock() = %v, want that it names its place", err)
+	}
 	if p.Lock.Place != placeWant || p.Lock.Waiting || !slices.Equal(holders, holdersWant) {
 		s.Errorf("conflict %+v, want place %d behind %q, and that it is gone", p.Lock, placeWant, holdersWant)
 	}
@@ -84,7 +89,7 @@ func (s *suite) locks() {
 		s.Errorf("Unlock() of nothing = %v", err)
 	}
 	_, err := s.leader.Lock(s.Context(), renewal)
-	if p, ok := err.(*api.Problem); !ok || p.Lock == nil || !p.Lock.Lost { //nolint:errorlint // it is a problem
+	if p, ok := err.(*api.Problem); !ok || p.Lock == nil || !p.Lock.Lost || p.Lock.Name != "a/b" { //nolint:errorlint // it is a problem
 		s.Errorf("Lock() with a fence that is over = %v, want that the lock is lost", err)
 	}
 	if next := s.held(wantLock("two", 0, "a/b")); next.Fence <= first.Fence {
