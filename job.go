@@ -45,6 +45,9 @@ type Description struct {
 	// chooses the size of splits by the number of slots, and lets small files share a task and its part. Defaults to false: a file up to 64 MiB is a
 	// task. Jobs made by [New] always are.
 	Divisible bool
+	// FirstSuccess makes the job done when one task of its only stage succeeds: the others are stopped, and may fail, as with --first-success. It is for searches.
+	// Defaults to false.
+	FirstSuccess bool
 	// Settings are the settings that the job reads with [Task.Settings].
 	Settings []Setting
 }

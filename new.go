@@ -77,6 +77,9 @@ func Example(text string) Option { return func(o *options) { o.description.Examp
 // NoInput allows jobs without an input, which have one task in the first stage. Defaults to an error of a submit without an input.
 func NoInput() Option { return func(o *options) { o.description.NoInput = true } }
 
+// FirstSuccess makes a job done when one task succeeds: see [Description]. It is for jobs of one stage. Defaults to a job that needs all of its tasks.
+func FirstSuccess() Option { return func(o *options) { o.description.FirstSuccess = true } }
+
 // Partitions is the number of tasks of each later stage. Defaults to a number that fits the size of the input.
 func Partitions(n int) Option { return func(o *options) { o.partitions = n } }
 

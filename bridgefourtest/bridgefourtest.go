@@ -64,10 +64,13 @@ func (r *Result) Text() string {
 	return r.Collected
 }
 
-// Run runs a job's tasks one after the other, once each, and its Collect. The error is that of the first failed task, prefixed by the
+// Run runs a job's tasks one after the other, once each, and its Collect. A job that describes itself as done by the first success ends with that. The error is that of the first failed task, prefixed by the
 // task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting", or of the settings.
 func Run(ctx context.Context, job bridgefour.Job, input Input) (Result, error) {
 	r := run{input: input, result: Result{PartsAreResult: true}}
+	if described, ok := job.(bridgefour.Describer); ok {
+		r.first = described.Describe().FirstSuccess
+	}
 	var err error
 	if staged, ok := job.(stage.Job); ok {
 		err = r.stages(ctx, staged)
@@ -82,6 +85,22 @@ type run struct {
 	input  Input
 	log    bytes.Buffer
 	result Result
+	first  bool  // the first task that succeeds ends the job
+	failed error // of the first task that has failed, if another one may succeed
+}
+
+// ended notes the end of a task of the stage that makes the parts, and reports whether the job ends with it.
+func (r *run) ended(part string, err error) (ends bool, _ error) {
+	switch {
+	case err == nil:
+		r.result.Parts = append(r.result.Parts, part)
+		r.failed = nil
+		return r.first, nil
+	case r.first:
+		r.failed = cmp.Or(r.failed, err)
+		return false, nil
+	}
+	return true, err
 }
 
 // mapper runs a bridgefour.Mapper.
@@ -99,13 +118,14 @@ func (r *run) mapper(ctx context.Context, job bridgefour.Job) error {
 		if err == nil {
 			_, err = task.Finish()
 		}
-		if err := failure(ctx, "map", i, err); err != nil {
+		if ends, err := r.ended(part.String(), failure(ctx, "map", i, err)); err != nil {
 			return err
+		} else if ends {
+			break
 		}
-		r.result.Parts = append(r.result.Parts, part.String())
 	}
-	if !mapper.Collects() {
-		return nil
+	if r.failed != nil || !mapper.Collects() {
+		return r.failed
 	}
 	var out bytes.Buffer
 	_, kept, err := task.Collect(ctx, &hooks.CollectionSpec{
@@ -140,11 +160,13 @@ func (r *run) stages(ctx context.Context, job stage.Job) error {
 			if t.Part = &part; out != nil {
 				t.Part, t.Emit, t.EmitBy = nil, out.emit, out.emitBy
 			}
-			if err := failure(ctx, line[number].Name, i, program.Run(ctx, t)); err != nil {
-				return err
-			}
+			err := failure(ctx, line[number].Name, i, program.Run(ctx, t))
+			ends := err != nil
 			if out == nil {
-				r.result.Parts = append(r.result.Parts, part.String())
+				ends, err = r.ended(part.String(), err)
+			}
+			if ends {
+				return err
 			}
 		}
 		if tasks = nil; out != nil {
@@ -153,7 +175,7 @@ func (r *run) stages(ctx context.Context, job stage.Job) error {
 			}
 		}
 	}
-	return nil
+	return r.failed
 }
 
 // failure is the error of a task as a worker would report it.

@@ -3,6 +3,7 @@ package bridgefourtest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -95,5 +96,25 @@ func TestRunFailure(t *testing.T) {
 	cancel(errors.New("enough"))
 	if _, err := bridgefourtest.Run(ctx, longest{}, bridgefourtest.Input{Items: []string{"a"}}); err == nil || err.Error() != "enough" {
 		t.Errorf("Run() = %v, want enough", err)
+	}
+}
+
+// TestRunFirstSuccess: the first task that succeeds ends a search; if none does, the first failure is that of the job.
+func TestRunFirstSuccess(t *testing.T) {
+	job := bridgefour.New("search", func(struct{}) (bridgefour.Output, error) {
+		return bridgefour.Map(bridgefour.Lines(), func(_ *bridgefour.Task, line []byte, emit bridgefour.Emit[string, struct{}]) error {
+			if !strings.HasPrefix(string(line), "x") {
+				return fmt.Errorf("%s is not it", line)
+			}
+			emit(string(line), struct{}{})
+			return nil
+		}), nil
+	}, bridgefour.FirstSuccess())
+	got, err := bridgefourtest.Run(t.Context(), job, bridgefourtest.Input{Items: []string{"a", "x1", "b", "x2"}})
+	if err != nil || got.Text() != "x1\n" {
+		t.Errorf("Run() = %q, %v, want x1", got.Text(), err)
+	}
+	if got, err := bridgefourtest.Run(t.Context(), job, bridgefourtest.Input{Items: []string{"a", "b"}}); err == nil || !strings.Contains(err.Error(), "map/0") || got.Text() != "" {
+		t.Errorf("Run() = %q, %v, want the failure of map/0", got.Text(), err)
 	}
 }

@@ -135,7 +135,8 @@ type jobDescription struct {
 	Summary  string               `json:"summary,omitempty"`
 	Input    bool                 `json:"input"` // it needs one
 	Collects bool                 `json:"collects,omitempty"`
-	Stages   []stageDescription   `json:"stages,omitempty"` // with the defaults of the settings; none if a setting is required
+	First    bool                 `json:"first_success,omitempty"` // done when one task succeeds
+	Stages   []stageDescription   `json:"stages,omitempty"`        // with the defaults of the settings; none if a setting is required
 	Settings []settingDescription `json:"settings,omitempty"`
 }
 
@@ -168,7 +169,7 @@ func (a *app) describe() error {
 
 func describeJob(job bridgefour.Job) jobDescription {
 	d := program.Describe(job)
-	out := jobDescription{Name: d.Name, Summary: d.Summary, Input: !d.NoInput, Collects: d.Collects}
+	out := jobDescription{Name: d.Name, Summary: d.Summary, Input: !d.NoInput, Collects: d.Collects, First: d.FirstSuccess}
 	for _, s := range d.Settings {
 		kind := s.Type
 		if kind == "" {

@@ -201,7 +201,7 @@ func newID() string { return randomHex(16) }
 func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec {
 	s := &state.Spec{
 		Name: req.Name, Builtin: req.Program.Builtin, Input: p.Input, InputNames: req.Inputs, Output: p.Output,
-		Overwrite: req.Overwrite, NameParts: p.NameParts, KeepPartial: req.KeepPartial, FirstSuccess: req.FirstSuccess, Collect: p.Collects, Stages: p.Stages,
+		Overwrite: req.Overwrite, NameParts: p.NameParts, KeepPartial: req.KeepPartial, FirstSuccess: p.FirstSuccess, Collect: p.Collects, Stages: p.Stages,
 		Settings: req.Set, Dir: req.Dir, Retries: p.Retries, Priority: p.Priority, SlotsPerTask: p.SlotsPerTask,
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), GraceMS: uint64(p.Grace.Milliseconds()), Memory: p.Memory, Labels: p.Labels,
 		Records: p.Records, Header: p.Header, Env: req.Env, Sandbox: req.Sandbox, NoNetwork: req.NoNetwork,

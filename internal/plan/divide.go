@@ -28,7 +28,7 @@ const (
 // paces tasks.
 func (p *planner) fits() bool {
 	return (p.divisible || p.req.Program.Reduce != "") && !p.opt.OneByOne && p.req.Class == "" && p.req.Split != "none" &&
-		p.req.NameParts == "" && p.req.MaxFails == "" && p.req.Delay == "" && !p.req.FirstSuccess
+		p.req.NameParts == "" && p.req.MaxFails == "" && p.req.Delay == "" && !p.result.FirstSuccess
 }
 
 // packing validates how small files share tasks.

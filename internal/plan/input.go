@@ -72,7 +72,7 @@ func (p *planner) split() uint64 {
 // in each piece; size 0: it must be known before, or the request is wrong.
 func Cut(req *api.JobRequest, builtins []Builtin) (size uint64, kind *record.Kind, header int) {
 	const sizeMax = 1 << 50
-	p := &planner{req: req, opt: Options{DefaultSplit: splitDefault, Builtins: builtins}}
+	p := &planner{req: req, opt: Options{DefaultSplit: splitDefault, Builtins: builtins}, result: Result{FirstSuccess: req.FirstSuccess}}
 	p.command()
 	p.line()
 	p.records()

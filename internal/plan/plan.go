@@ -69,6 +69,8 @@ type Builtin struct {
 	NeedsInput bool // others have one task without an input
 	Collects   bool // the parts are merged into a result
 	Divisible  bool // it does not matter how the input is divided
+	// FirstSuccess: it is done when one task succeeds, whether the request says so or not.
+	FirstSuccess bool
 	// Labels are those of the workers that have the job; empty: all have it.
 	Labels map[string]string
 	// Check returns what is wrong with settings. Nil: any are accepted.
@@ -89,6 +91,7 @@ type Result struct {
 	NameParts    string // pattern of the names of the parts; empty: part-NNNNN
 	Output       string // clean and absolute; empty if the request names none
 	Collects     bool
+	FirstSuccess bool
 	Stages       []state.StageSpec
 	Retries      uint32
 	Priority     uint32
@@ -176,7 +179,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 func newPlanner(req *api.JobRequest, opt Options) *planner {
 	opt.DefaultSplit = cmp.Or(opt.DefaultSplit, splitDefault)
 	opt.TasksMax = min(cmp.Or(opt.TasksMax, tasksMaxDefault), state.MaxTasks)
-	return &planner{req: req, opt: opt, result: Result{Labels: req.Labels}}
+	return &planner{req: req, opt: opt, result: Result{Labels: req.Labels, FirstSuccess: req.FirstSuccess}}
 }
 
 // planner is one call of Plan.
@@ -290,6 +293,7 @@ func (p *planner) builtin(name string) []stage.Stage {
 	if i >= 0 {
 		b := &p.opt.Builtins[i]
 		p.needsInput, p.divisible, p.result.Collects = b.NeedsInput, b.Divisible, b.Collects
+		p.result.FirstSuccess = p.result.FirstSuccess || b.FirstSuccess
 		if len(b.Labels) > 0 {
 			p.result.Labels = maps.Clone(b.Labels)
 			maps.Copy(p.result.Labels, p.req.Labels)

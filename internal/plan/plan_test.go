@@ -738,3 +738,17 @@ func TestErrorsAreCounted(t *testing.T) {
 		t.Errorf("Plan() = %d errors, the last %v, want 20 and that there are 103 more", len(list), list[max(0, len(list)-1)])
 	}
 }
+
+// A job that ends at the first success does so whatever the request says, and has one stage.
+func TestPlanFirstSuccess(t *testing.T) {
+	opt := options()
+	opt.Builtins = []plan.Builtin{{Name: "search", FirstSuccess: true}}
+	req := &api.JobRequest{Range: &api.Range{From: 1, To: 3}, Program: api.Program{Builtin: "search"}}
+	if got, err := plan.Plan(t.Context(), req, opt); err != nil || !got.FirstSuccess {
+		t.Errorf("Plan() = %v, %v, want a job that ends at the first success", got.FirstSuccess, err)
+	}
+	opt.Builtins[0].Plan = func(map[string]string) (stage.Program, error) { return &lined{}, nil }
+	if _, err := plan.Plan(t.Context(), req, opt); err == nil || !strings.Contains(err.Error(), "needs the outputs of all its tasks") {
+		t.Errorf("Plan() with two stages: %v, want a refusal", err)
+	}
+}

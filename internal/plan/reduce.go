@@ -47,7 +47,7 @@ func (p *planner) reduce() {
 	case !reduces && p.req.Partitions != 0:
 		p.fail("partitions", "partitions are those of a reduce: give its command line (--reduce)")
 	case !reduces:
-	case p.req.FirstSuccess:
+	case p.result.FirstSuccess:
 		p.fail("first_success", "a job with a reduce needs the outputs of all its tasks")
 	case p.req.NameParts != "":
 		p.fail("name_parts", "the parts of a reduce are partitions of the keys, and have no input to be named by")
