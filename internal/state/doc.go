@@ -21,7 +21,7 @@
 //	stopped  |             |            |            | active      |              |
 //
 // A failed job keeps its outputs for a retry, which runs the dead tasks, and the done ones whose file has changed. A stopped job has removed them (or published them, if
-// partial results were requested), so its retry starts from the beginning. A job whose commit stage has started cannot be stopped.
+// partial results were requested), so its retry starts from the beginning. A job cannot be stopped while tasks of its commit stage may run.
 //
 // The transitions of a task:
 //

@@ -499,7 +499,7 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 	j := m.jobs[id]
 	committing := false
 	if j != nil && j.status == "active" && j.commit() >= 0 {
-		committing = j.ready(j.commit()) || j.stages[j.commit()].fence > 0
+		committing = j.ready(j.commit()) || m.level < 2 && j.stages[j.commit()].fence > 0
 	}
 	switch {
 	case j == nil, j.status == "done", committing:
