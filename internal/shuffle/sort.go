@@ -21,9 +21,13 @@ const (
 // entry is a record in the buffer.
 type entry struct {
 	prefix    uint64 // up to 8 bytes of the key, big endian: from its start, or further on while sorting
-	partition uint32
 	at        uint32 // in units
+	partition uint16
+	// size is the length of the record, at most sizeMax: a longer one says it itself. Looking it up there is a cache miss for each record.
+	size uint16
 }
+
+const sizeMax = 1<<16 - 1
 
 // buffer collects records and sorts them by partition and key. Records with equal keys keep their order.
 type buffer struct {
@@ -58,7 +62,7 @@ func encodedBytes(key, value []byte) int {
 func uvarintBytes(n int) int { return (bits.Len32(uint32(n)|1) + 6) / 7 } //nolint:gosec // at most recordMax
 
 // add appends a record of the given encoded length.
-func (b *buffer) add(partition uint32, key, value []byte, size int) {
+func (b *buffer) add(partition int, key, value []byte, size int) {
 	if len(b.chunks) == 0 || b.used+size > chunkBytes {
 		b.grow(size)
 	}
@@ -75,7 +79,7 @@ func (b *buffer) add(partition uint32, key, value []byte, size int) {
 	if b.used += (size + unit - 1) &^ (unit - 1); size > chunkBytes {
 		b.used = chunkBytes // of the last one
 	}
-	b.entries = append(b.entries, entry{prefix(key), partition, at})
+	b.entries = append(b.entries, entry{prefix(key), at, uint16(partition), uint16(min(size, sizeMax))}) //nolint:gosec // below PartitionsMax; small
 }
 
 // grow makes room for a record. One that is longer than a chunk has several, of which the first one reaches to the end of the last.
@@ -98,13 +102,28 @@ func (b *buffer) grow(size int) {
 	}
 }
 
-// record is the encoded record of an entry and what follows it in its chunk.
-func (b *buffer) record(e *entry) []byte {
+// from is the chunk from the record of an entry on.
+func (b *buffer) from(e *entry) []byte {
 	return b.chunks[e.at/chunkUnits][e.at%chunkUnits*unit:]
 }
 
+// record is the encoded record of an entry.
+func (b *buffer) record(e *entry) []byte {
+	record := b.from(e)
+	if e.size == sizeMax {
+		return record[:fieldEnd(record, fieldEnd(record, 0))]
+	}
+	return record[:e.size]
+}
+
+// fieldEnd is where the key or the value ends that begins at an offset of a record in the buffer.
+func fieldEnd(record []byte, at int) int {
+	size, n := binary.Uvarint(record[at:])
+	return at + n + int(size) //nolint:gosec // add wrote it
+}
+
 func (b *buffer) key(e *entry) []byte {
-	record := b.record(e)
+	record := b.from(e)
 	if size := int(record[0]); size < 0x80 {
 		return record[1 : 1+size]
 	}
@@ -145,25 +164,72 @@ func (b *buffer) sorted(partitions int) []entry {
 	return b.spare
 }
 
-// few entries are sorted by insertion: counting their digits would take longer.
-const few = 48
+const (
+	// few entries are sorted by insertion: counting their digits would take longer.
+	few = 48
+	// radixDigits are the bytes by which entries are sorted at once: most of those that are different are so in these. 640,000 lines of random text take 25 ns each, 35 with
+	// all 8 bytes of the prefix.
+	radixDigits = 4
+)
 
-// sort sorts entries whose keys are equal before depth, and whose prefix is that at depth, with room for as many.
+// sort sorts entries whose keys are equal before depth, and whose prefix is that at depth, with room for as many. It is stable.
 func (b *buffer) sort(list, room []entry, depth int) {
 	if len(list) <= few {
 		b.insertionSort(list, depth)
 		return
 	}
-	radixSort(list, room)
+	differs := uint64(0)
+	for i := range list {
+		differs |= list[i].prefix ^ list[0].prefix
+	}
+	if differs == 0 {
+		b.sortEqual(list, room, depth+8)
+		return
+	}
+	first := (bits.Len64(differs) - 1) / 8 // byte in which they differ, the last one of the prefix being 0
+	shift := 8 * max(0, first+1-radixDigits)
+	radixSort(list, room, shift)
 	for from := 0; from < len(list); {
 		to := from + 1
-		for to < len(list) && list[to].prefix == list[from].prefix {
+		for to < len(list) && list[to].prefix>>shift == list[from].prefix>>shift {
 			to++
 		}
 		if to-from > 1 {
-			b.sortEqual(list[from:to], room[from:to], depth+8)
+			b.sort(list[from:to], room[from:to], depth)
 		}
 		from = to
+	}
+}
+
+// radixSort sorts by radixDigits bytes of the prefix, by one after the other from the last one (LSD), which is that at shift. It skips bytes in which all are equal, and is stable.
+func radixSort(list, room []entry, shift int) {
+	var counts [radixDigits][256]uint32
+	for i := range list {
+		p := list[i].prefix >> shift
+		counts[0][byte(p)]++
+		counts[1][byte(p>>8)]++
+		counts[2][byte(p>>16)]++
+		counts[3][byte(p>>24)]++
+	}
+	from, to := list, room
+	for digit := range counts {
+		places, at := &counts[digit], shift+8*digit
+		if places[byte(list[0].prefix>>at)] == uint32(len(list)) { //nolint:gosec // below 2³² entries fit into memoryMax
+			continue
+		}
+		sum := uint32(0)
+		for i, n := range places {
+			places[i], sum = sum, sum+n
+		}
+		for _, e := range from {
+			place := &places[byte(e.prefix>>at)]
+			to[*place] = e
+			*place++
+		}
+		from, to = to, from
+	}
+	if &from[0] != &list[0] {
+		copy(list, from)
 	}
 }
 
@@ -203,41 +269,4 @@ func (b *buffer) compare(x, y *entry, depth int) int {
 		return cmp.Compare(len(j), len(k)) // they differ by zeros at most
 	}
 	return bytes.Compare(j, k)
-}
-
-// radixSort sorts by prefix, by one byte after the other from the last one (LSD), and skips bytes in which all are equal. It is stable.
-func radixSort(list, room []entry) {
-	var counts [8][256]uint32
-	for i := range list {
-		p := list[i].prefix
-		counts[0][byte(p)]++
-		counts[1][byte(p>>8)]++
-		counts[2][byte(p>>16)]++
-		counts[3][byte(p>>24)]++
-		counts[4][byte(p>>32)]++
-		counts[5][byte(p>>40)]++
-		counts[6][byte(p>>48)]++
-		counts[7][byte(p>>56)]++
-	}
-	from, to := list, room
-	for digit := range counts {
-		shift := 8 * digit
-		places := &counts[digit]
-		if places[byte(list[0].prefix>>shift)] == uint32(len(list)) { //nolint:gosec // below 2³² entries fit into memoryMax
-			continue
-		}
-		sum := uint32(0)
-		for i, n := range places {
-			places[i], sum = sum, sum+n
-		}
-		for _, e := range from {
-			place := &places[byte(e.prefix>>shift)]
-			to[*place] = e
-			*place++
-		}
-		from, to = to, from
-	}
-	if &from[0] != &list[0] {
-		copy(list, from)
-	}
 }

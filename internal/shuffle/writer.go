@@ -1,7 +1,6 @@
 package shuffle
 
 import (
-	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -103,7 +102,7 @@ func (w *Writer) Add(partition int, key, value []byte) error {
 			return err
 		}
 	}
-	w.buf.add(uint32(partition), key, value, size) //nolint:gosec // below PartitionsMax
+	w.buf.add(partition, key, value, size)
 	w.totals.Records++
 	return nil
 }
@@ -166,7 +165,7 @@ func (w *Writer) Merge() (*Merge, error) {
 // cutPartition takes the entries of a partition off sorted ones, which begin with them.
 func cutPartition(list *[]entry, partition int) []entry {
 	all, n := *list, 0
-	for n < len(all) && all[n].partition == uint32(partition) { //nolint:gosec // below PartitionsMax
+	for n < len(all) && int(all[n].partition) == partition {
 		n++
 	}
 	*list = all[n:]
@@ -188,36 +187,12 @@ func (w *Writer) write(partition int, list []entry) error {
 }
 
 func (w *Writer) writeBuffer(list []entry) error {
-	// The records lie anywhere, so each is a cache miss or two. Loops that only read lengths wait for those of many records at once.
-	const atOnce = 16
-	var records [atOnce][]byte
-	var ends [atOnce]int
-	for len(list) > 0 {
-		n := min(atOnce, len(list))
-		for i := range n {
-			records[i] = w.buf.record(&list[i])
-			ends[i] = fieldEnd(records[i], 0)
+	for i := range list {
+		if err := w.out.add(w.buf.record(&list[i])); err != nil {
+			return err
 		}
-		for i := range n {
-			ends[i] = fieldEnd(records[i], ends[i])
-		}
-		for i := range n {
-			if err := w.out.add(records[i][:ends[i]]); err != nil {
-				return err
-			}
-		}
-		list = list[n:]
 	}
 	return w.out.next()
-}
-
-// fieldEnd is where the key or the value ends that begins at an offset of a record in the buffer.
-func fieldEnd(record []byte, at int) int {
-	if size := int(record[at]); size < 0x80 {
-		return at + 1 + size
-	}
-	size, n := binary.Uvarint(record[at:])
-	return at + n + int(size) //nolint:gosec // the buffer wrote it
 }
 
 // spill writes the buffer to a temporary file and makes room. Runs of a kind that are as many as can be merged at once become one.
@@ -258,7 +233,7 @@ func (b *bufferBlocks) next() ([]byte, error) {
 	}
 	record := b.buf.record(&b.list[0])
 	b.list = b.list[1:]
-	return record[:fieldEnd(record, fieldEnd(record, 0))], nil
+	return record, nil
 }
 
 func (*bufferBlocks) close() {}
