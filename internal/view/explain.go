@@ -509,14 +509,22 @@ func (e *explainer) failures(stage *state.Stage) {
 	}
 	named := slices.Concat(first[state.TaskDead], first[state.TaskDone], first[state.TaskOpen])
 	named = named[:min(len(named), explainTasks)]
+	lost := 0 // workers, by one task that has not succeeded since
 	for _, task := range named {
 		t := stage.Failures(task)
 		if len(t.Last) == 0 {
 			continue
 		}
 		last := t.Last[len(t.Last)-1]
+		if stage.Status(task) != state.TaskDone && last.Kind == state.LostWorker {
+			lost = max(lost, int(t.Counts[state.LostWorker]))
+		}
 		e.because("task %d/%s/%d failed %s; last on worker %d: %v: %s", e.job.ID, stage.Name, task, counted(uint64(t.Ended), "time"), last.Worker, last.Kind,
 			strings.TrimSpace(last.Message))
+	}
+	if lost > 1 {
+		e.advise("find out why %d workers were lost while they ran one task: a program that exits, panics in a goroutine of its own, or takes all memory ends the "+
+			"worker of its own jobs, whose standard error tells", lost)
 	}
 	if others := visited - len(named); others > 0 {
 		e.because("and %s%d more tasks have failed at least once", more, others)

@@ -2,6 +2,7 @@ package view
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,5 +36,39 @@ func TestLockHolderOfAnotherUser(t *testing.T) {
 	x.locks()
 	if want := "it waits for an exclusive lock on n, held by user ann"; len(x.out.Reasons) != 1 || x.out.Reasons[0] != want {
 		t.Errorf("reasons %q, want %q", x.out.Reasons, want)
+	}
+}
+
+// TestLostWithWorkers: a task that was lost with several workers may be the cause; one that has succeeded since is not.
+func TestLostWithWorkers(t *testing.T) {
+	m := state.New()
+	e := state.NewEntry(1, 0)
+	spec := &state.Spec{Spool: true, Output: "/x"}
+	spec.Input, _ = state.RangeInput(1, 2)
+	e.Submit("", "u", "", spec)
+	for i := range uint64(2) {
+		for n := range uint64(2) {
+			e.Failed(1, 0, i, state.Failure{Kind: state.LostWorker, Message: "gone", Worker: 1, Lease: state.NewLease(1, 2*i+n+1)}, nil)
+		}
+	}
+	e.Done(2, 1, 0, []state.Completion{{Index: 0, Lease: state.NewLease(1, 9)}})
+	if err := m.Apply(1, e.Data(), &state.Result{}); err != nil {
+		t.Fatal(err)
+	}
+	advice := func() []string {
+		x := &explainer{machine: m, job: m.Job(1), now: time.Unix(1, 0)}
+		x.failures(m.Job(1).Stages[0])
+		return x.out.Advice
+	}
+	if got := advice(); len(got) != 1 || !strings.HasPrefix(got[0], "find out why 2 workers were lost") {
+		t.Errorf("advice %q, want to find out why workers were lost", got)
+	}
+	e = state.NewEntry(2, 0)
+	e.Done(2, 1, 0, []state.Completion{{Index: 1, Lease: state.NewLease(1, 10)}})
+	if err := m.Apply(2, e.Data(), &state.Result{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := advice(); len(got) > 0 {
+		t.Errorf("advice %q, want none: all tasks are done", got)
 	}
 }
