@@ -21,7 +21,8 @@ type Output struct {
 	Tasks uint64 // of the stage whose outputs are the parts; determines the length of their names
 	// Overwrite removes an earlier output. Other files in Dir stay.
 	Overwrite bool
-	// Partial publishes the outputs that exist, under the manifest _PARTIAL. A later Publish without Partial replaces that.
+	// Partial publishes the outputs that exist, under the manifest _PARTIAL, which lists those that are lost as missing. A later Publish without Partial
+	// replaces that.
 	Partial bool
 	// Manifest without Parts and Result, which Publish adds.
 	Manifest api.Manifest
@@ -129,7 +130,7 @@ func Publish(ctx context.Context, store blob.Store, out Output, parts iter.Seq2[
 	if err := p.run(ctx); err != nil {
 		return Summary{}, fmt.Errorf("publish output %q: %w", out.Dir, err)
 	}
-	return list.summary(), nil
+	return p.list.summary(), nil
 }
 
 // publication is one call of Publish.

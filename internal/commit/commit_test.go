@@ -458,6 +458,41 @@ func TestBadArguments(t *testing.T) {
 	}
 }
 
+// TestPartialWithoutLost: a partial output lacks the parts that are lost; a whole one of the same job, when they were made again, has them.
+func TestPartialWithoutLost(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		store := blobtest.NewMemory()
+		j := newJob(dir, 5)
+		if named {
+			j.named()
+		}
+		j.prepare(t, store)
+		private := dir.Join(layout.Private(uid))
+		again := map[string]string{}
+		for _, i := range []int{1, 4} {
+			p := &j.parts[i]
+			again[p.File] = j.text[j.public(p)]
+			if err := store.Remove(t.Context(), private.Join(p.File)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		some := *j
+		some.out.Partial, some.out.Manifest.Missing = true, nil
+		if s := some.publish(t, store); s.Parts != 3 {
+			t.Errorf("%d parts are published, want 3", s.Parts)
+		}
+		var m api.Manifest
+		if err := json.Unmarshal([]byte(blobtest.Get(t, store, dir.Join(layout.Partial))), &m); err != nil || !slices.Equal(m.Missing, []uint64{1, 4}) || len(m.Parts) != 3 {
+			t.Errorf("manifest = %+v, %v, want that parts 1 and 4 are missing", m, err)
+		}
+		for file, text := range again {
+			blobtest.Put(t, store, private.Join(file), text)
+		}
+		j.publish(t, store)
+		j.verify(t, store)
+	}
+}
+
 // TestPartialThenWhole retries a job that has failed with --keep-partial.
 func TestPartialThenWhole(t *testing.T) {
 	store := blobtest.NewMemory()

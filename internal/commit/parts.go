@@ -46,16 +46,22 @@ func collect(parts iter.Seq2[Part, error]) (*partList, error) {
 		if n := len(l.parts); n > 0 && l.parts[n-1].index >= part.Index {
 			return nil, fmt.Errorf("list of parts: task %d comes after task %d", part.Index, l.parts[n-1].index)
 		}
-		l.names = append(l.names, part.File...)
 		if part.Name != "" {
 			if clean, err := layout.CleanName(part.Name); err != nil || clean != part.Name {
 				return nil, fmt.Errorf("list of parts: task %d has the name %q: %w", part.Index, part.Name, err)
 			}
-			l.names = append(append(l.names, 0), part.Name...)
 		}
-		l.parts = append(l.parts, partEntry{part.Index, part.Size, part.Records, part.Checksum, uint64(len(l.names)), part.Maker})
+		l.add(&part)
 	}
 	return l, nil
+}
+
+func (l *partList) add(part *Part) {
+	l.names = append(l.names, part.File...)
+	if part.Name != "" {
+		l.names = append(append(l.names, 0), part.Name...)
+	}
+	l.parts = append(l.parts, partEntry{part.Index, part.Size, part.Records, part.Checksum, uint64(len(l.names)), part.Maker})
 }
 
 func (l *partList) summary() Summary {
@@ -119,8 +125,8 @@ func (p *publication) dropAbsentResult(ctx context.Context, ours bool) error {
 	return err
 }
 
-// check checks that every file exists with its size, in the private folder or, if the output folder is ours, published. The error is a LostError or an UnseenError.
-// Their content is not read: that would take as long as writing them did.
+// check checks that every file exists with its size, in the private folder or, if the output folder is ours, published. The error is an UnseenError, or a LostError, unless
+// the output is partial: then those that are lost are left out. Their content is not read: that would take as long as writing them did.
 func (p *publication) check(ctx context.Context, ours, folder bool) error {
 	var (
 		mu   sync.Mutex // guards bad, gone and seen
@@ -157,7 +163,36 @@ func (p *publication) check(ctx context.Context, ours, folder bool) error {
 		return &UnseenError{bad}
 	}
 	slices.SortFunc(bad.Lost, func(a, b LostPart) int { return cmp.Compare(a.Index, b.Index) })
+	if p.out.Partial {
+		p.leaveOut(bad.Lost)
+		return nil
+	}
 	return &bad
+}
+
+// leaveOut drops files from the list. The manifest has their parts as missing.
+func (p *publication) leaveOut(lost []LostPart) {
+	list, missing := &partList{result: p.list.result}, map[uint64]bool{}
+	for i := range lost {
+		if lost[i].Result {
+			list.result = Part{}
+			continue
+		}
+		missing[lost[i].Index] = true
+		p.out.Manifest.Missing = append(p.out.Manifest.Missing, lost[i].Index)
+	}
+	slices.Sort(p.out.Manifest.Missing)
+	for i := range p.list.parts {
+		part := p.file(i)
+		if missing[part.Index] {
+			continue
+		}
+		if !p.isNamed() {
+			part.Name = ""
+		}
+		list.add(&part)
+	}
+	p.list = list
 }
 
 // publishParts publishes the files, durably.

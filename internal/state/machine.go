@@ -331,7 +331,8 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	case JobActive, JobFailing, JobFailed, JobWaiting:
 	}
 	idle := job.Spec.Deferred != nil || job.Fence == 0 && (job.Status == JobWaiting || job.Blocker != 0) // it has never run: there is nothing to clean up
-	if commit := job.commitStage(); job.Status == JobActive && job.committing(commit) && (m.level < 2 || job.Ready(commit)) { // else it waits for an output that was lost
+	// A commit that is not ready waits for an output that was lost: older versions refuse to stop that, too.
+	if commit := job.commitStage(); job.Status == JobActive && job.committing(commit) && (m.level < 2 || job.Ready(commit)) {
 		return reject(Conflict, "job %d is being committed: it is too late to stop it", job.ID)
 	}
 	if job.Status.Ended() {

@@ -23,7 +23,7 @@ func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, a
 	case ctx.Err() != nil:
 		return core.Result{Canceled: true}
 	}
-	if gone, ok := errors.AsType[*commit.LostError](err); ok && action == wire.CommitAction_COMMIT { // the tasks of a job that has failed do not run again
+	if gone, ok := errors.AsType[*commit.LostError](err); ok {
 		return core.Result{Canceled: true, Lost: s.lost(job, stage, gone)}
 	}
 	kind := wire.FailureKind_OUTPUT_ERROR
