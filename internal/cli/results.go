@@ -58,7 +58,7 @@ func (f *resultFlags) check(cmd *cobra.Command, r *api.JobRequest) error {
 	if r != nil {
 		output = r.Output
 	}
-	if r != nil && f.tag && !f.stderr && len(r.Inputs) > 0 {
+	if r != nil && f.tag && !f.stderr && len(r.Inputs) > 0 && r.Program.Builtin != "" {
 		if r.Pack != "" && r.Pack != "none" {
 			return usagef(cmd, "--tag says which file a line is of, and the files of --pack share their output; remove one of both")
 		}
