@@ -21,6 +21,8 @@ type Keeper struct {
 	// Temp is a folder for temporary files, which is empty when a command starts. It and its parent need not exist. It is removed by Close.
 	// Commands find it only if their environment says where it is. Defaults to none. Set it before the first Start.
 	Temp string
+	// Held is a file that the process keeps open: a lock on it lasts until the process, and all that it has started, has ended. Defaults to none. Set it before the first Start.
+	Held *os.File
 
 	buf      []byte // for answers
 	oob      []byte
@@ -123,6 +125,10 @@ func (k *Keeper) spawn() error {
 		return errors.Join(err, unix.Close(pair[0]))
 	}
 	defer null.Close() //nolint:errcheck // not written to
+	held := null.Fd()
+	if k.Held != nil {
+		held = k.Held.Fd()
+	}
 	keepers.Lock()
 	defer keepers.Unlock()
 	if keepers.live == nil {
@@ -133,7 +139,7 @@ func (k *Keeper) spawn() error {
 	attr := &syscall.ProcAttr{
 		// The race detector, in tests, otherwise waits for a second before the process ends.
 		Env:   []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GORACE=atexit_sleep_ms=0"},
-		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1])},
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1]), held},
 		// A keeper that its command has stopped must notice the end of this process.
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGCONT},
 	}

@@ -19,6 +19,7 @@ type Keeper struct {
 	// Temp is a folder for temporary files, which is empty when a command starts. It and its parent need not exist. It is removed by Close.
 	// Commands find it only if their environment says where it is. Defaults to none. Set it before the first Start.
 	Temp string
+	Held *os.File // not used: there is no process but the command's
 
 	outputs [streams]*os.File // reading ends
 	output  func(Stream, *os.File)

@@ -37,6 +37,8 @@ type Config struct {
 	DataDir string
 	// LogBytesMax limits an attempt's log to its first and its last half. Defaults to 1 MiB.
 	LogBytesMax int64
+	// Held is [keeper.Keeper.Held].
+	Held *os.File
 	// Nice is added to the nice value of commands.
 	Nice int
 	// EnvAll gives commands the environment of this process, and not just PATH, HOME, USER, LANG and TZ of it.
@@ -61,6 +63,7 @@ type Runner struct {
 	users       Users
 	dataDir     string
 	logBytesMax int64
+	held        *os.File
 	nice        int
 	sortMemory  int64
 	logger      *slog.Logger
@@ -75,6 +78,7 @@ func New(cfg Config) *Runner {
 		users:       cfg.Users,
 		dataDir:     cfg.DataDir,
 		logBytesMax: cfg.LogBytesMax,
+		held:        cfg.Held,
 		nice:        cfg.Nice,
 		sortMemory:  cmp.Or(cfg.SortMemory, 128<<20),
 		logger:      cfg.Logger,
@@ -195,7 +199,7 @@ func (r *Runner) NewSlot() *Slot {
 	s := &Slot{runner: r}
 	s.input.host = r.host
 	s.log.sizeMax = r.logBytesMax
-	s.keeper.Nice = r.nice
+	s.keeper.Nice, s.keeper.Held = r.nice, r.held
 	s.keeper.Temp = filepath.Join(r.temp, strconv.FormatUint(r.slots.Add(1), 10))
 	s.files.slot, s.files.stdout.file, s.files.stderr.log = s, &s.output, &s.log
 	s.combine.files.slot, s.combine.files.stdout.file, s.combine.files.stdout.keyed, s.combine.files.stderr.log = s, &s.output, &s.keyed, &s.log

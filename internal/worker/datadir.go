@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/datadir"
@@ -23,6 +24,7 @@ const identityLen = 16 // bytes, written in hex
 // Names in the data directory.
 const (
 	lockFile     = "lock"
+	attemptsFile = "attempts" // locked by the keepers
 	identityFile = "identity"
 	logsDir      = "logs"
 	scratchDir   = "scratch" // of versions before 0.4
@@ -33,13 +35,14 @@ const (
 func inDataDir(name string) bool {
 	name, _, _ = strings.Cut(name, datadir.Temporary)
 	return slices.Contains([]string{
-		lockFile, identityFile, membershipName, logsDir, scratchDir, tempFile, access.KeyFile, access.CertificateFile, access.AuthorityFile,
+		lockFile, attemptsFile, identityFile, membershipName, logsDir, scratchDir, tempFile, access.KeyFile, access.CertificateFile, access.AuthorityFile,
 	}, name)
 }
 
 // dataDir is a worker's directory, locked until it is closed.
 type dataDir struct {
 	lock     *os.File
+	attempts *os.File // locked until all keepers have ended, too
 	identity string
 	member   core.Membership
 	temp     string // folder for temporary files
@@ -57,22 +60,39 @@ func openDataDir(dir string) (*dataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker data directory: %w", err)
 	}
+	attempts, err := lockAttempts(dir)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	d := &dataDir{lock: lock, attempts: attempts}
 	if err := removeTemporaries(dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("worker data directory: %w", err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("worker data directory: %w", err), d.close())
 	}
-	identity, err := loadIdentity(dir)
+	if d.identity, err = loadIdentity(dir); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	if d.member, err = loadMembership(dir); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	if d.temp, err = openTemp(dir); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// keepersTimeout is the wait for the keepers of a process that was killed. They end what they run, and give up what does not end after ten seconds.
+const keepersTimeout = 15 * time.Second
+
+// lockAttempts waits until nothing runs any more of what an earlier process has started: the leader learns of this one that it does not.
+func lockAttempts(dir string) (*os.File, error) {
+	attempts, err := datadir.Lock(filepath.Join(dir, attemptsFile), keepersTimeout)
+	if errors.Is(err, datadir.ErrLocked) {
+		return nil, errors.Join(fmt.Errorf("attempts of the last worker process in %s have not ended after %v: try again later, or end them", dir, keepersTimeout), attempts.Close())
+	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, fmt.Errorf("worker data directory: %w", err)
 	}
-	member, err := loadMembership(dir)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	temp, err := openTemp(dir)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return &dataDir{lock, identity, member, temp}, nil
+	return attempts, nil
 }
 
 // openTemp removes the temporary files of a process that was killed with its keepers, which else do that, and returns the name of a folder
@@ -100,7 +120,7 @@ func removeTemporaries(dir string) error {
 }
 
 // close unlocks the directory; the kernel does the same when the process dies.
-func (d *dataDir) close() error { return d.lock.Close() }
+func (d *dataDir) close() error { return errors.Join(d.attempts.Close(), d.lock.Close()) }
 
 // loadIdentity reads the worker's identity, or creates one in an empty directory.
 func loadIdentity(dir string) (string, error) {
