@@ -104,24 +104,7 @@ func (a *app) runCommand() *cobra.Command {
 			if o.cluster != "" {
 				return a.runSubmitted(cmd, &o, &f, req)
 			}
-			if err := a.checkBuiltin(cmd, req.Program); err != nil {
-				return err
-			}
-			if err := a.checkFits(cmd, &o, req); err != nil {
-				return err
-			}
-			runs, err := a.runsDir()
-			if err != nil {
-				return err
-			}
-			stdout, _ := placeOf(a.stdout)
-			dir, err := newRunDir(cmd.Context(), runs, runInfo{
-				Created: time.Now(), Owner: a.owner(req), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
-			}, req, server.Builtins(a.jobs), a.stdin)
-			if err != nil {
-				return err
-			}
-			return a.runIn(cmd.Context(), &o, dir, req)
+			return a.runEmbedded(cmd, &o, &f, req)
 		},
 	}
 	f.add(cmd.Flags())
@@ -249,6 +232,28 @@ func (f *follower) printResult(ctx context.Context, job *api.Job) error {
 		return copyResult(ctx, f.client, job.ID, f.app.stdout)
 	}
 	return nil
+}
+
+// runEmbedded starts an embedded run of a request.
+func (a *app) runEmbedded(cmd *cobra.Command, o *runOptions, f *jobFlags, req *api.JobRequest) error {
+	if err := a.checkBuiltin(cmd, req.Program); err != nil {
+		return err
+	}
+	if err := a.checkFits(cmd, o, req); err != nil {
+		return err
+	}
+	runs, err := a.runsDir()
+	if err != nil {
+		return err
+	}
+	stdout, _ := placeOf(a.stdout)
+	dir, err := newRunDir(cmd.Context(), runs, runInfo{
+		Created: time.Now(), Owner: a.owner(req), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
+	}, req, server.Builtins(a.jobs), a.stdin)
+	if err != nil {
+		return err
+	}
+	return a.runIn(cmd.Context(), o, dir, req)
 }
 
 // resumeRun resumes an embedded run.
