@@ -80,24 +80,59 @@ func (b *bench) sort() (string, error) {
 	return b.against(other, "sort", "--input", file)
 }
 
+// sortLinks returns the sort of so many gigabytes, which are links to one file.
+func (b *bench) sortLinks(u *usage, gigabytes int, memory string) (side, error) {
+	file, err := b.rowsFile("sort", sortRows)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"sort", "--memory", memory}
+	for i := range gigabytes {
+		link := fmt.Sprintf("%s.%d", file, i)
+		if _, err := os.Stat(link); err != nil {
+			if err := os.Link(file, link); err != nil {
+				return nil, err
+			}
+		}
+		args = append(args, "--input", link)
+	}
+	return b.builtin(u, args...), nil
+}
+
 // sortInLittle sorts two gigabytes in a tenth of them.
 func (b *bench) sortInLittle() (string, error) {
-	file, err := b.rowsFile("sort", sortRows)
+	var used usage
+	sorts, err := b.sortLinks(&used, 2, "205MiB")
 	if err != nil {
 		return "", err
 	}
-	again := file + ".again"
-	if _, err := os.Stat(again); err != nil {
-		if err := os.Link(file, again); err != nil {
-			return "", err
-		}
-	}
-	var used usage
-	times, err := repeat(b.runs, b.builtin(&used, "sort", "--input", file, "--input", again, "--memory", "205MiB"))
+	times, err := repeat(b.runs, sorts)
 	if err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%d MiB; %v", used.peak>>20, median(times).Round(time.Millisecond)), nil
+}
+
+// sortLarge sorts ten gigabytes in one, which takes thirty of disk space, and one.
+func (b *bench) sortLarge() (string, error) {
+	const memory = "1GiB"
+	var large, small usage
+	sorts, err := b.sortLinks(&large, 10, memory)
+	if err != nil {
+		return "", err
+	}
+	one, err := b.sortLinks(&small, 1, memory)
+	if err != nil {
+		return "", err
+	}
+	few := *b
+	few.runs = min(b.runs, 2)
+	times, err := few.alternate(sorts, one)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d MiB; %v against %v: %.1f x; CPU %.1f x", large.peak>>20, median(times[0]).Round(time.Millisecond), median(times[1]).Round(time.Millisecond),
+		medianRatio(times[0], times[1]), medianRatio(large.cpu, small.cpu)), nil
 }
 
 // count does the one-billion-row job on a tenth of the rows.
