@@ -32,6 +32,7 @@ type counter struct {
 	sep      []byte
 	columns  []string
 	numbers  bool // values are numbers, and not just texts of which some are distinct
+	number   int  // Value if they are; 0: they are not
 	distinct bool
 
 	lines lineBlocks
@@ -51,6 +52,9 @@ func newCounter(cfg countConfig) (stage.Program, error) {
 	}
 	c.sep, c.columns = sep, columns
 	c.numbers = slices.ContainsFunc(columns, func(name string) bool { return name != "count" && name != "distinct" })
+	if c.numbers {
+		c.number = cfg.Value
+	}
 	c.distinct = slices.Contains(columns, "distinct")
 	return c, nil
 }
@@ -171,10 +175,7 @@ func (c *counter) add(t *stage.Task, line []byte) error {
 // of a line from another one took a tenth of the time.
 func (c *counter) scan(t *stage.Task, block []byte) error {
 	s := newFieldScanner(block, c.sep[0])
-	keyField, valueField, most := c.Key, 0, max(c.Key, c.Value)
-	if c.numbers {
-		valueField = c.Value
-	}
+	keyField, valueField, most := c.Key, c.number, max(c.Key, c.Value)
 	for from := 0; from < len(block); {
 		var key []byte
 		var hash uint64
