@@ -29,7 +29,7 @@ if [ -n "$unformatted" ]; then
 fi
 "$linter" run
 # The SDK, for programs of users, and packages that only tests use are left out: the test binaries are no roots, so that code that only tests use is found.
-dead=$("$deadcode" ./... | grep -Ev '^[a-z_]+[.]go:|^internal/(sim|transcript)/|^(internal/.*/)?[a-z]+test/' || true)
+dead=$("$deadcode" ./... | grep -Ev '^[a-z_]+[.]go:|^internal/(sim|transcript)/|^(internal/.*/|examples/)?[a-z]+test/' || true)
 if [ -n "$dead" ]; then
     echo "$dead"
     echo "dead code: remove it, or move it into the tests that use it" >&2
