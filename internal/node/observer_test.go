@@ -27,7 +27,7 @@ func TestMetrics(t *testing.T) {
 		"bridgefour_ready 1", "bridgefour_leading 1", `bridgefour_workers{status="alive"} 1`, "bridgefour_worker_sessions_total 1",
 		"bridgefour_jobs_submitted_total 2", `bridgefour_jobs_ended_total{status="done"} 1`, `bridgefour_jobs_ended_total{status="failed"} 1`,
 		"bridgefour_attempts_leased_total 5", "bridgefour_queue_seconds_count 5", "bridgefour_submit_seconds_count 2", `bridgefour_tasks{status="open"} 0`, "bridgefour_tasks_done_total 3", `bridgefour_tasks_dead_total{kind="bad_input"} 2`, `bridgefour_tasks_dead_total{kind="timeout"} 0`,
-		`bridgefour_attempts_failed_total{kind="bad_input"} 2`,
+		`bridgefour_attempts_failed_total{kind="bad_input"} 2`, `bridgefour_workers_quarantined{cause="slow"} 0`, `bridgefour_worker_quarantines_total{cause="failing"} 0`,
 		`bridgefour_attempt_seconds_bucket{le="0.001024"} 0`, `bridgefour_attempt_seconds_bucket{le="0.004096"} 3`, "bridgefour_attempt_seconds_sum 0.0045", "bridgefour_attempt_seconds_count 3",
 	} {
 		if !strings.Contains(w.Body.String(), line+"\n") {
