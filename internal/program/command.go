@@ -147,6 +147,9 @@ func (l *Loader) jobEnv(own []string, j *wire.Job, user *User) []string {
 		"B4_JOB="+strconv.FormatUint(j.GetId(), 10),
 		"B4_OUTPUT="+output,
 		"B4_WORKER="+strconv.FormatUint(l.Worker(), 10))
+	if fence := j.GetFence(); fence != 0 {
+		env = append(env, "B4_LOCK_FENCE="+strconv.FormatUint(fence, 10))
+	}
 	settings := make([]string, 0, len(j.GetSettings()))
 	for key, value := range j.GetSettings() {
 		settings = append(settings, "B4_SET_"+envName(key)+"="+value)

@@ -124,11 +124,11 @@ func TestCommandEnvironment(t *testing.T) {
 	t.Setenv("OWN", "of the worker")
 	t.Setenv("LANG", "of the worker")
 	dir := t.TempDir()
-	job := &wire.Job{Dir: dir, Settings: map[string]string{"min-size": "4 MB", "x": "\xff"}, Env: map[string]string{"A": "1", "LANG": "of the job"}}
+	job := &wire.Job{Dir: dir, Fence: 42, Settings: map[string]string{"min-size": "4 MB", "x": "\xff"}, Env: map[string]string{"A": "1", "LANG": "of the job"}}
 	f := shell(t, job, `env | LC_ALL=C grep -a -v -e ^PATH= -e ^HOME= -e ^USER= -e ^TZ= -e ^TMPDIR= -e ^PWD= -e ^_= -e ^SHLVL= -e ^OLDPWD= | LC_ALL=C sort; pwd`)
 	path := writeFile(t, dir, "input", "text\n")
 	want := func(offset, length string) string {
-		return fmt.Sprintf("A=1\nB4_ATTEMPT=2\nB4_INPUT=%s\nB4_JOB=12\nB4_LENGTH=%s\nB4_OFFSET=%s\nB4_OUTPUT=%s\n"+
+		return fmt.Sprintf("A=1\nB4_ATTEMPT=2\nB4_INPUT=%s\nB4_JOB=12\nB4_LENGTH=%s\nB4_LOCK_FENCE=42\nB4_OFFSET=%s\nB4_OUTPUT=%s\n"+
 			"B4_SET_MIN_SIZE=4 MB\nB4_SET_X=\xff\nB4_STAGE=map\nB4_TASK=3\nB4_WORKER=7\nLANG=of the job\n%s\n", path, length, offset, f.output, dir)
 	}
 	f.want(f.run(t.Context(), fileSplit(path, 0, 4)), want("0", "4"))
