@@ -258,7 +258,9 @@ func longLine(c *cluster) {
 	out := c.path("out")
 	const split = "16MiB"
 	counted := c.submit(&api.JobRequest{Inputs: []string{file}, Split: split, Output: out, Program: api.Program{Command: []string{"wc", "-lc"}}})
-	worded := c.submit(&api.JobRequest{Inputs: []string{file}, Split: split, Retries: new(0), Program: api.Program{Builtin: "wordcount"}})
+	worded := c.submit(&api.JobRequest{
+		Inputs: []string{file}, Split: split, Retries: new(0), Program: api.Program{Builtin: "wordcount"}, Set: map[string]string{"record_max": "1MiB"},
+	})
 	short := c.submit(&api.JobRequest{Inputs: []string{file}, Split: split, Program: api.Program{Command: []string{"tr", "-d", `\000`}}})
 	job := c.done(counted)
 	if job.Stages[0].Tasks < 4 {
