@@ -325,7 +325,7 @@ type Worker struct {
 	Identity string            `json:"identity"`
 	Status   string            `json:"status" enum:"alive,dead,draining,idle"`
 	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: no attempt is leased to it for a while"`
-	Cause    string            `json:"aside_cause,omitempty" enum:"failing,slow" doc:"Why it is quarantined: many different tasks failed on it, or its attempts take far longer than those of other workers"`
+	Cause    string            `json:"aside_cause,omitempty" enum:"failing,slow,flapping" doc:"Why it is quarantined: many different tasks failed on it, its attempts take far longer than those of other workers, or they were lost again and again because it was silent"`
 	Host     string            `json:"host,omitempty"`
 	Address  string            `json:"address,omitempty"`
 	Version  string            `json:"version,omitempty"`

@@ -15,6 +15,12 @@ const (
 	quarantineTime  = 30 * time.Second
 )
 
+// The first quarantine of a worker that is slow or flaps; each next one, if the trial between them was not passed, is twice as long, up to 16 minutes.
+const (
+	triedTimeFirst = time.Minute
+	triedDoublings = 4
+)
+
 // QuarantineCause is why a worker is quarantined.
 type QuarantineCause uint8
 
@@ -23,12 +29,16 @@ const (
 	NotQuarantined QuarantineCause = iota
 	Failing                        // many different tasks failed on it
 	Slow                           // its attempts take far longer than those of other workers, whatever the stage
+	Flapping                       // its leases were lost again and again, because it was silent
 )
 
-func (q QuarantineCause) String() string { return [...]string{"", "failing", "slow"}[q] }
+func (q QuarantineCause) String() string { return [...]string{"", "failing", "slow", "flapping"}[q] }
 
 // QuarantineCauses returns all causes.
-func QuarantineCauses() []QuarantineCause { return []QuarantineCause{Failing, Slow} }
+func QuarantineCauses() []QuarantineCause { return []QuarantineCause{Failing, Slow, Flapping} }
+
+// tried reports whether a trial follows the quarantine, which a need for the worker ends early, and a new process of it.
+func (q QuarantineCause) tried() bool { return q == Slow || q == Flapping }
 
 // Quarantine is a change of a worker's quarantine: it begins, or has ended if it has no cause.
 type Quarantine struct {
@@ -37,13 +47,14 @@ type Quarantine struct {
 	For    time.Duration
 }
 
-// quarantine is the evidence against a worker, and its sentence: no leases for a while.
+// quarantine is the evidence against a worker, and what it has led to: no leases for a while.
 type quarantine struct {
 	cause   QuarantineCause
 	until   time.Time
 	failed  map[taskKey]struct{} // since the last success; at most quarantineTasks
 	success time.Time            // the last one
 	speeds  speeds
+	losses  losses
 }
 
 // active reports whether the worker is quarantined.
@@ -52,11 +63,19 @@ func (q *quarantine) active() bool { return q.cause != NotQuarantined }
 // expired reports whether the quarantine should be lifted.
 func (q *quarantine) expired(now time.Time) bool { return q.active() && !now.Before(q.until) }
 
+// onTrial reports whether the worker has been quarantined, and has yet to prove itself.
+func (q *quarantine) onTrial(now time.Time) bool { return q.speeds.onTrial || q.losses.onTrial(now) }
+
 // lift ends the quarantine, and drops the evidence.
-func (q *quarantine) lift() {
-	q.speeds.onTrial = q.speeds.onTrial || q.cause == Slow
+func (q *quarantine) lift(now time.Time) {
+	switch q.cause {
+	case Slow:
+		q.speeds.onTrial = true
+	case Flapping:
+		q.losses.trial = now.Add(flapWindow)
+	}
 	q.cause, q.until = NotQuarantined, time.Time{}
-	q.speeds.stages = nil
+	q.speeds.stages, q.losses.times = nil, nil
 	clear(q.failed)
 }
 
@@ -90,10 +109,21 @@ func (c *Core) quarantineFailing(w *worker) {
 // quarantineSlow quarantines a worker that is slow, unless the cluster needs it.
 func (c *Core) quarantineSlow(w *worker) {
 	if w.assignable() && !c.needed(w) {
-		w.quarantine.speeds.sentences++
-		c.quarantine(w, Slow, min(slowTime<<(w.quarantine.speeds.sentences-1), slowTimeMax))
+		w.quarantine.speeds.inRow++
+		c.quarantine(w, Slow, triedTime(w.quarantine.speeds.inRow))
 	}
 }
+
+// quarantineFlapping quarantines a worker that has just been lost again, unless the cluster needs it.
+func (c *Core) quarantineFlapping(w *worker) {
+	if !w.quarantine.active() && !c.needed(w) {
+		w.quarantine.losses.inRow++
+		c.quarantine(w, Flapping, triedTime(w.quarantine.losses.inRow))
+	}
+}
+
+// triedTime is how long the n-th quarantine in a row lasts if a trial follows it.
+func triedTime(n int) time.Duration { return triedTimeFirst << min(n-1, triedDoublings) }
 
 // quarantine stops granting leases to a worker for a while.
 func (c *Core) quarantine(w *worker, cause QuarantineCause, d time.Duration) {
@@ -102,28 +132,29 @@ func (c *Core) quarantine(w *worker, cause QuarantineCause, d time.Duration) {
 	c.effects.Quarantines = append(c.effects.Quarantines, Quarantine{w.ID, cause, d})
 }
 
-// lift ends the quarantine of a worker. One that was slow gets no attempts ahead of need until the first has ended.
+// lift ends the quarantine of a worker. One on trial gets no attempts ahead of need until the first has ended.
 func (c *Core) lift(w *worker) {
-	w.Behind = w.Behind || w.quarantine.cause == Slow
-	w.quarantine.lift()
+	w.quarantine.lift(c.now)
+	w.Behind = w.Behind || w.quarantine.onTrial(c.now)
 	c.dirty.mark(w)
 	c.effects.Quarantines = append(c.effects.Quarantines, Quarantine{Worker: w.ID})
 }
 
-// needed reports whether a slow worker is better than none: more slots would be quarantined as slow than are left, or it is the last worker that fits a job.
-// Each slow slot does at most a fifth of what another one does, so the cluster loses no more than a sixth of its speed.
+// needed reports whether a worker that is slow or flaps is better than none: more such slots would be quarantined than are left, or it is the last worker
+// that fits a job. Each slow slot does at most a fifth of what another one does, so the cluster loses no more than a sixth of its speed. If most workers
+// are lost again and again, the network is at fault or the leader.
 func (c *Core) needed(w *worker) bool {
-	left, slow := 0, w.Slots
+	left, aside := 0, w.Slots
 	for _, other := range c.registry.inOrder {
 		switch {
 		case other == w:
-		case other.assignable():
+		case other.assignable() && !other.silent(c.now): // several may be lost in one step
 			left += other.Slots
-		case other.quarantine.cause == Slow && other.session != nil && !other.lost:
-			slow += other.Slots
+		case other.quarantine.cause.tried() && other.session != nil && !other.lost:
+			aside += other.Slots
 		}
 	}
-	if slow > left {
+	if aside > left {
 		return true
 	}
 	for _, id := range c.machine.Live() {

@@ -152,7 +152,7 @@ func (r *registry) attach(w *worker, s *session, now time.Time) (old *session) {
 		delete(r.sessions, old.id)
 	}
 	w.session, w.incarnation, w.heard, w.lost = s, s.hello.GetIncarnation(), now, false
-	w.running, w.slots, w.Behind = nil, nil, false
+	w.running, w.slots = nil, nil
 	s.worker = w
 	return old
 }

@@ -124,7 +124,7 @@ func TestQuarantineEvidence(t *testing.T) {
 	if !q.active() || q.expired(now) || !q.expired(q.until) {
 		t.Errorf("active %v, expired at once %v, at its end %v; want true, false, true", q.active(), q.expired(now), q.expired(q.until))
 	}
-	if q.lift(); q.active() || len(q.failed) != 0 {
+	if q.lift(time.Time{}); q.active() || len(q.failed) != 0 {
 		t.Errorf("after the end: active %v, evidence %v", q.active(), q.failed)
 	}
 }

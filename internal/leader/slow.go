@@ -20,15 +20,13 @@ const (
 	// that begins after stragglerFactor medians, and takes about one.
 	revokedFactor = stragglerFactor + 1
 
-	slowMin     = time.Second // run time of a slow attempt at least: below, starting it costs too large a part
-	slowTasks   = 8           // attempts that must have been compared
-	slowStages  = 2           // of so many stages
-	stagesKept  = 8           // stages of which evidence is kept
-	stageTasks  = 16          // attempts of one stage after which the older ones count half
-	othersMin   = 3           // attempts on other workers, without which a comparison says little
-	timesKept   = 64          // run times of a stage that are kept
-	slowTime    = time.Minute // the first quarantine; each next one, of a worker that is slow still, is twice as long
-	slowTimeMax = 16 * time.Minute
+	slowMin    = time.Second // run time of a slow attempt at least: below, starting it costs too large a part
+	slowTasks  = 8           // attempts that must have been compared
+	slowStages = 2           // of so many stages
+	stagesKept = 8           // stages of which evidence is kept
+	stageTasks = 16          // attempts of one stage after which the older ones count half
+	othersMin  = 3           // attempts on other workers, without which a comparison says little
+	timesKept  = 64          // run times of a stage that are kept
 )
 
 // runTime is the run time of an attempt that has ended well.
@@ -78,9 +76,9 @@ func (t *runTimes) compare(r runTime) (slow, known bool) {
 
 // speeds is how the attempts on a worker compare with those on others.
 type speeds struct {
-	stages    []stageSpeed // those of which attempts were compared last; at most stagesKept
-	onTrial   bool         // it was quarantined as slow: the next comparison decides
-	sentences int          // quarantines without a trial that was passed
+	stages  []stageSpeed // those of which attempts were compared last; at most stagesKept
+	onTrial bool         // it was quarantined as slow: the next comparison decides
+	inRow   int          // quarantines since a trial was passed
 }
 
 // stageSpeed is how many attempts of a stage were compared, and how many of them were slow.
@@ -94,7 +92,7 @@ func (s *speeds) add(key sched.Key, slow bool) bool {
 	if s.onTrial {
 		s.onTrial = false
 		if !slow {
-			s.sentences = 0
+			s.inRow = 0
 		}
 		return slow
 	}

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"testing"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -79,6 +80,14 @@ func TestSpeeds(t *testing.T) {
 	}
 }
 
+func TestTriedTime(t *testing.T) {
+	for n, want := range map[int]time.Duration{1: time.Minute, 2: 2 * time.Minute, 5: 16 * time.Minute, 6: 16 * time.Minute, 1 << 40: 16 * time.Minute} {
+		if got := triedTime(n); got != want {
+			t.Errorf("triedTime(%d) = %v, want %v", n, got, want)
+		}
+	}
+}
+
 // The cluster does without a slow worker unless it has more slots than the others, or is the only one that fits a job.
 func TestNeededWorkers(t *testing.T) {
 	r := newCoreRig(t, 3)
@@ -92,6 +101,15 @@ func TestNeededWorkers(t *testing.T) {
 		t.Error("two thirds of the slots are not needed")
 	}
 	workers[1].quarantine.cause = NotQuarantined
+	for _, other := range workers[:2] {
+		other.heard = other.heard.Add(-time.Minute)
+	}
+	if !r.core.needed(w) {
+		t.Error("a worker is not needed when the others are about to be lost")
+	}
+	for _, other := range workers[:2] {
+		other.heard = r.now
+	}
 	w.Memory = 100
 	for _, other := range workers[:2] {
 		other.Memory = 10

@@ -20,7 +20,7 @@ func (c *Core) updateClusterStatus() {
 		switch {
 		case w.silent(c.now):
 			c.lose(w)
-		case w.quarantine.expired(c.now), w.quarantine.cause == Slow && c.needed(w):
+		case w.quarantine.expired(c.now), w.quarantine.cause.tried() && !w.lost && c.needed(w):
 			c.lift(w)
 		}
 		c.ping(w.session)
@@ -143,9 +143,13 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	if old := c.registry.attach(w, s, c.now); old != nil {
 		c.effects.Close = append(c.effects.Close, Close{Session: old.id, Reason: "the worker has connected again"})
 	}
-	if another && w.quarantine.cause == Slow { // it may have moved to another machine
-		c.lift(w)
+	if another { // it may have moved to another machine
+		w.quarantine.losses.times = nil
+		if w.quarantine.cause.tried() {
+			c.lift(w)
+		}
 	}
+	w.Behind = w.quarantine.onTrial(c.now)
 	w.Slots, w.Memory, w.Labels, w.Resources = int(info.Slots), info.Memory, info.Labels, info.Resources
 	w.Protocol = s.hello.GetProtocol()
 	w.draining = info.Status == state.WorkerDraining
@@ -298,8 +302,12 @@ func (c *Core) lose(w *worker) {
 		w.session = nil
 	}
 	c.loseLeftovers(w)
+	leased := len(w.leases.standing()) > 0
 	c.chargeRunning(w, ended, message)
 	c.reopenAll(w, nil)
+	if leased && w.quarantine.losses.add(c.now) {
+		c.quarantineFlapping(w)
+	}
 	if info := c.machine.Worker(w.ID); info != nil && info.Status != state.WorkerDead {
 		c.open().SetWorker("", w.ID, state.WorkerDead)
 	}

@@ -415,6 +415,8 @@ func (e *explainer) workers() {
 			because("worker %d is draining", id)
 		case w.Quarantined == leader.Slow:
 			because("worker %d is quarantined: its attempts take %d times as long as those of other workers, or longer", id, leader.SlowFactor)
+		case w.Quarantined == leader.Flapping:
+			because("worker %d is quarantined: its attempts were lost again and again, because it was silent for %v or longer", id, leader.LossAfter)
 		case w.Quarantined == leader.Failing:
 			because("worker %d is quarantined: many different tasks failed on it", id)
 		case !e.core.Fits(id, e.job.Spec):

@@ -3726,7 +3726,7 @@ type ShadowState struct {
 	LeaderSilentMs   []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
 	WorkerResources  []*ResourceUse         `protobuf:"bytes,15,rep,name=worker_resources,json=workerResources,proto3" json:"worker_resources,omitempty"`
 	WorkerSlots      []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
-	WorkerAsideCause []uint32               `protobuf:"varint,21,rep,packed,name=worker_aside_cause,json=workerAsideCause,proto3" json:"worker_aside_cause,omitempty"` // 0: not quarantined, or the leader is older; 1: failing, 2: slow
+	WorkerAsideCause []uint32               `protobuf:"varint,21,rep,packed,name=worker_aside_cause,json=workerAsideCause,proto3" json:"worker_aside_cause,omitempty"` // 0: not quarantined, or the leader is older; 1: failing, 2: slow, 3: flapping
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
