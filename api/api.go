@@ -221,6 +221,16 @@ func (j Job) PartStage() Stage {
 	return Stage{}
 }
 
+// TaskCounts counts the tasks of all its stages, without those that collect or commit: how many there are, are done and are dead.
+func (j Job) TaskCounts() (all, done, dead uint64) {
+	for i := range j.Stages {
+		if s := &j.Stages[i]; s.Role == RoleMap || s.Role == RoleReduce {
+			all, done, dead = all+s.Tasks, done+s.Done, dead+s.Dead
+		}
+	}
+	return all, done, dead
+}
+
 // IsEnded reports whether the job has ended.
 func (j Job) IsEnded() bool {
 	return j.Status == JobDone || j.Status == JobFailed || j.Status == JobStopped
@@ -254,7 +264,7 @@ type Stage struct {
 	Running uint64 `json:"running"`
 	Done    uint64 `json:"done"`
 	Dead    uint64 `json:"dead"`
-	Retried uint64 `json:"retried" doc:"Failed attempts so far"`
+	Retried uint64 `json:"retried" doc:"Failed attempts, without the last ones of dead tasks"`
 }
 
 // JobList is a page of jobs, newest first.

@@ -105,12 +105,7 @@ func jobTable(w io.Writer, jobs []api.Job, titles bool) error {
 }
 
 func jobRow(t *table, number string, job *api.Job, last string) {
-	var done, tasks, dead uint64
-	for i := range job.Stages {
-		if s := &job.Stages[i]; s.Role == api.RoleMap || s.Role == api.RoleReduce {
-			done, tasks, dead = done+s.Done, tasks+s.Tasks, dead+s.Dead
-		}
-	}
+	tasks, done, dead := job.TaskCounts()
 	t.row(number, job.Status, orDash(printable(job.Name)), orDash(printable(programText(job.Program))),
 		countText(done), countText(tasks), countText(dead), orDash(printable(job.User)), ageText(job.Created, time.Now()), last)
 }

@@ -76,8 +76,8 @@ type jobChanges struct{ known map[uint64]string }
 
 // state is what of a job is printed when it changes.
 func (*jobChanges) state(j *api.Job) string {
-	stage := j.PartStage()
-	return fmt.Sprint(j.Status, stage.Done, stage.Tasks, stage.Dead)
+	tasks, done, dead := j.TaskCounts()
+	return fmt.Sprint(j.Status, done, tasks, dead)
 }
 
 // of returns the jobs that have changed, oldest first.

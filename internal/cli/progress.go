@@ -86,7 +86,7 @@ func progressLine(job *api.Job, speed *meter) string {
 	if stage.Dead > 0 {
 		parts = append(parts, countText(stage.Dead)+" failed")
 	}
-	if stage.Retried > stage.Dead {
+	if stage.Retried > 0 {
 		parts = append(parts, countText(stage.Retried)+" retried")
 	}
 	if job.Status == api.JobHalted {

@@ -136,8 +136,8 @@ func (d *runDir) fill(ctx context.Context, req *api.JobRequest, builtins []plan.
 
 // record writes how the job of a run that is kept has ended, or how far it is.
 func (d *runDir) record(job *api.Job) error {
-	stage := job.PartStage()
-	d.info.Status, d.info.Tasks, d.info.Done, d.info.Failed = runInterrupted, stage.Tasks, stage.Done, stage.Dead
+	d.info.Status = runInterrupted
+	d.info.Tasks, d.info.Done, d.info.Failed = job.TaskCounts()
 	if job.IsEnded() {
 		d.info.Status = job.Status
 	}

@@ -120,3 +120,18 @@ func TestRemoveAmongOthers(t *testing.T) {
 		t.Errorf("left are %v, %v, want none", names, err)
 	}
 }
+
+// TestRecordRun: a kept run tells of the tasks of all its job's stages.
+func TestRecordRun(t *testing.T) {
+	d := makeRuns(t, t.TempDir(), 1)[0]
+	job := &api.Job{Status: api.JobFailed, Stages: []api.Stage{
+		{Name: "map", Role: api.RoleMap, Tasks: 5, Done: 3, Dead: 2}, {Name: "reduce", Role: api.RoleReduce, Parts: true, Tasks: 1, Open: 1},
+		{Name: "commit", Role: api.RoleCommit, Tasks: 1, Open: 1},
+	}}
+	if err := d.record(job); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.info; got.Status != api.JobFailed || got.Tasks != 6 || got.Done != 3 || got.Failed != 2 {
+		t.Errorf("recorded %s, %d tasks, %d done, %d failed; want failed, 6, 3, 2", got.Status, got.Tasks, got.Done, got.Failed)
+	}
+}

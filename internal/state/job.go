@@ -294,6 +294,16 @@ func (j *Job) Final(i int) bool {
 // Parts returns the stage whose outputs are the parts of the job.
 func (j *Job) Parts() *Stage { return j.Stages[j.Spec.PartStage()] }
 
+// TaskCounts counts the tasks of all its stages, without those that collect or commit, and how many of them are done.
+func (j *Job) TaskCounts() (all, done uint64) {
+	for _, s := range j.Stages {
+		if s.Role == RoleMap || s.Role == RoleReduce {
+			all, done = all+s.Tasks, done+s.Done
+		}
+	}
+	return all, done
+}
+
 // Reads reports whether each task of stage i reads a part of the input.
 func (s *Spec) Reads(i int) bool {
 	return s.Stages[i].Role == RoleMap && s.Input.Kind != InputNone

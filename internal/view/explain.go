@@ -74,11 +74,7 @@ func (e *explainer) explain(now time.Time) {
 	defer e.skew()
 	switch e.job.Status {
 	case state.JobDone:
-		if parts := e.job.Parts(); parts.Done < parts.Tasks { // only with --first-success
-			e.because("%d of %s succeeded: one is enough, the others were not needed; the output is in %s", parts.Done, counted(parts.Tasks, "task"), e.job.Spec.Output)
-			return
-		}
-		e.because("all %d tasks are done; the output is in %s", e.job.Parts().Tasks, e.job.Spec.Output)
+		e.done()
 	case state.JobStopped:
 		e.stopped()
 	case state.JobWaiting:
@@ -107,6 +103,18 @@ func (e *explainer) explain(now time.Time) {
 				e.failures(stage)
 			}
 		}
+	}
+}
+
+// done explains the end of a job that has succeeded.
+func (e *explainer) done() {
+	switch tasks, done := e.job.TaskCounts(); {
+	case done < tasks: // only with --first-success
+		e.because("%d of %s succeeded: one is enough, the others were not needed; the output is in %s", done, counted(tasks, "task"), e.job.Spec.Output)
+	case tasks == 1:
+		e.because("its task is done; the output is in %s", e.job.Spec.Output)
+	default:
+		e.because("all %d tasks are done; the output is in %s", tasks, e.job.Spec.Output)
 	}
 }
 
@@ -233,8 +241,8 @@ func (e *explainer) others() {
 		if d.Any {
 			how = "end"
 		}
-		parts := other.Parts()
-		e.because("it waits for job %d (%s) to %s, which is %s: %d of %s done", d.Job, other.Spec.Name, how, jobStatus(other, e.core), parts.Done, counted(parts.Tasks, "task"))
+		tasks, done := other.TaskCounts()
+		e.because("it waits for job %d (%s) to %s, which is %s: %d of %s done", d.Job, other.Spec.Name, how, jobStatus(other, e.core), done, counted(tasks, "task"))
 		if other.Status == state.JobWaiting {
 			e.advise("bridgefour explain %d tells what that one waits for", d.Job)
 		}

@@ -72,3 +72,34 @@ func TestLostWithWorkers(t *testing.T) {
 		t.Errorf("advice %q, want none: all tasks are done", got)
 	}
 }
+
+// TestExplainDone: the tasks of all stages are counted, and none that commits.
+func TestExplainDone(t *testing.T) {
+	for want, stages := range map[string][]state.StageSpec{
+		"all 4 tasks are done; the output is in /x": {{Name: "map", Tasks: 3}, {Name: "total", Tasks: 1}},
+		"its task is done; the output is in /x":     {{Name: "map", Tasks: 1}},
+	} {
+		m := state.New()
+		e := state.NewEntry(1, state.FeatureLevel)
+		spec := &state.Spec{Output: "/x", Stages: state.LinePlan(stages, false, true)}
+		spec.Input, _ = state.RangeInput(1, int64(stages[0].Tasks))
+		e.Submit("", "u", "", spec)
+		lease := uint64(0)
+		for i, s := range spec.Stages {
+			for task := range s.Tasks {
+				lease++
+				e.Done(1, 1, uint32(i), []state.Completion{{Index: task, Lease: state.NewLease(1, lease)}})
+			}
+		}
+		for i, data := range [][]byte{state.RaiseLevel(0, state.FeatureLevel, "").Data(), e.Data()} {
+			if err := m.Apply(uint64(i+1), data, &state.Result{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x := &explainer{machine: m, job: m.Job(1)}
+		x.done()
+		if x.job.Status != state.JobDone || len(x.out.Reasons) != 1 || x.out.Reasons[0] != want {
+			t.Errorf("a %v job is explained by %q, want %q", x.job.Status, x.out.Reasons, want)
+		}
+	}
+}

@@ -162,9 +162,8 @@ func (e *explainer) holder(h *api.LockHolder) string {
 		return fmt.Sprintf("job %d", h.Job)
 	}
 	text := jobStatus(job, e.core)
-	parts := job.Parts()
-	if parts.Done > 0 && parts.Done < parts.Tasks {
-		share := float64(parts.Done) / float64(parts.Tasks)
+	if tasks, done := job.TaskCounts(); done > 0 && done < tasks {
+		share := float64(done) / float64(tasks)
 		text += fmt.Sprintf(", %.0f %%", 100*share)
 		if spent := e.now.Sub(time.UnixMilli(job.Started)); job.Started != 0 && spent > 0 {
 			left := time.Duration(float64(spent) * (1 - share) / share)

@@ -45,3 +45,21 @@ func TestKeptJobsAreCurrent(t *testing.T) {
 		t.Errorf("kept are %+v when one is forgotten, want the other one", kept)
 	}
 }
+
+// TestRetried: the last failure of a dead task was not retried.
+func TestRetried(t *testing.T) {
+	m := state.New()
+	e := state.NewEntry(1, 0)
+	spec := &state.Spec{Output: "/x", Spool: true, Retries: 1}
+	spec.Input, _ = state.RangeInput(1, 3)
+	e.Submit("", "u", "", spec)
+	for i, kind := range []state.FailureKind{state.BadInput, state.ProgramError, state.ProgramError} {
+		e.Failed(1, 0, uint64(min(i, 1)), state.Failure{Kind: kind, Worker: 1, Lease: state.NewLease(1, uint64(i+1))}, nil)
+	}
+	if err := m.Apply(1, e.Data(), &state.Result{}); err != nil {
+		t.Fatal(err)
+	}
+	if job := publicJob(m, m.Job(1), nothing{}); job.Stages[0].Dead != 2 || job.Stages[0].Retried != 1 {
+		t.Errorf("%d tasks are dead, %d failures were retried, want 2 and 1", job.Stages[0].Dead, job.Stages[0].Retried)
+	}
+}
