@@ -185,6 +185,8 @@ type Job struct {
 	RecordKind string `json:"record_kind,omitempty" doc:"What files are cut between, if not lines: the records of the request"`
 	Header     uint32 `json:"header,omitempty" doc:"First lines of each file (rows of csv) that go to each of its splits"`
 
+	FirstSuccess bool `json:"first_success,omitempty" doc:"Done when one task succeeds: others may have failed"`
+
 	Growing     bool   `json:"growing,omitempty" doc:"Not all of its input has come: it gets more tasks, or has ended without them"`
 	InputBytes  uint64 `json:"input_bytes" doc:"Bytes of input, if known"`
 	ReadBytes   uint64 `json:"read_bytes" doc:"Bytes of input that done tasks have read"`

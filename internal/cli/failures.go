@@ -27,9 +27,9 @@ type failures struct {
 	noted bool            // the first failure was printed
 }
 
-// noteFailure prints the first task that has failed, when it has.
+// noteFailure prints the first task that has failed, when it has. In a search they are of no interest unless all have.
 func (f *follower) noteFailure(ctx context.Context, job *api.Job) {
-	if f.failures.noted || f.progress.mode == progressJSON || job.Status == api.JobStopped {
+	if f.failures.noted || f.progress.mode == progressJSON || job.Status == api.JobStopped || job.FirstSuccess {
 		return
 	}
 	if !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Dead > 0 }) {

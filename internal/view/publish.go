@@ -92,7 +92,8 @@ func publicJob(m *state.Machine, j *state.Job, volatile Volatile) *api.Job {
 		ID: uint64(j.ID), Name: spec.Name, User: spec.User, Program: apiProgram(spec), Error: j.Error, Inputs: spec.InputNames,
 		Set: spec.Settings, Priority: int(spec.Priority), Retries: int(spec.Retries), Spool: spec.Spool, Output: spec.Output, NameParts: spec.NameParts,
 		Env: slices.Sorted(maps.Keys(spec.Env)), Secrets: spec.SecretNames(), Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork, RecordKind: spec.Records, Header: spec.Header, Class: spec.Class,
-		InputBytes: spec.Input.Bytes, ReadBytes: j.ReadBytes, OutputBytes: j.OutputBytes, Records: j.Records,
+		FirstSuccess: spec.FirstSuccess,
+		InputBytes:   spec.Input.Bytes, ReadBytes: j.ReadBytes, OutputBytes: j.OutputBytes, Records: j.Records,
 		Created: time.UnixMilli(j.Created).UTC(), Started: Time(j.Started), Ended: Time(j.Ended),
 		Stages: make([]api.Stage, len(j.Stages)),
 	}
