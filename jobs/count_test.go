@@ -48,6 +48,10 @@ func TestCountForms(t *testing.T) {
 			files, wide = append(files, b.String()), append(wide, w.String())
 			spaced, colons = append(spaced, s.String()), append(colons, m.String())
 		}
+		var crlf []string
+		for _, text := range files {
+			crlf = append(crlf, strings.ReplaceAll(text, "\n", "\r\n"))
+		}
 		want := countOf(files)
 		for _, stats := range []string{"count,min,mean,max,sum", "count,min,mean,max,sum,distinct"} {
 			for _, form := range []struct {
@@ -55,6 +59,7 @@ func TestCountForms(t *testing.T) {
 				settings bridgefour.Settings
 			}{
 				{files, bridgefour.Settings{"sep": ";", "value": "2"}},
+				{crlf, bridgefour.Settings{"sep": ";", "value": "2"}},
 				{wide, bridgefour.Settings{"sep": "|", "key": "3", "value": "1"}},
 				{spaced, bridgefour.Settings{"sep": "space", "key": "2", "value": "1"}},
 				{colons, bridgefour.Settings{"sep": "::", "value": "2"}},

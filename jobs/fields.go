@@ -22,7 +22,7 @@ func separator(text string) (sep []byte, err error) {
 	return []byte(text), nil
 }
 
-// field is the field of a line with a number from 1. It is false if the line has fewer.
+// field is the field of a line with a number from 1. It is false if the line has fewer. A carriage return before the line end is not of a field.
 func field(line []byte, number int, sep []byte) ([]byte, bool) {
 	if len(sep) == 0 {
 		for f := range bytes.FieldsSeq(line) {
@@ -40,10 +40,13 @@ func field(line []byte, number int, sep []byte) ([]byte, bool) {
 		line = line[at+len(sep):]
 	}
 	if at := bytes.Index(line, sep); at >= 0 {
-		line = line[:at]
+		return line[:at], true
 	}
-	return line, true
+	return withoutCR(line), true
 }
+
+// withoutCR is a line without the carriage return of a file with CRLF line ends.
+func withoutCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte{'\r'}) }
 
 // noField is the error of a line that lacks a field. Its end may be left out of the message.
 func noField(path string, line []byte, number int) error {

@@ -134,7 +134,8 @@ func (j *join) split(t *stage.Task) error {
 
 // cut separates the key from a line. The rest is that of the line, with a separator before each field.
 func (j *join) cut(line []byte, number int) (key, rest []byte, ok bool) {
-	before := 0 // bytes of the fields before the key, with their separators
+	line = withoutCR(line) // else it would be inside of the output's lines
+	before := 0            // bytes of the fields before the key, with their separators
 	for ; number > 1; number-- {
 		at := bytes.Index(line[before:], j.sep)
 		if at < 0 {

@@ -295,3 +295,29 @@ func TestJoinIsThatOfCoreutils(t *testing.T) {
 		}
 	}
 }
+
+// TestFieldsOfCRLF: the carriage return of a line end is not of the last field, and stays with a line.
+func TestFieldsOfCRLF(t *testing.T) {
+	text := "a;x\r\nb;y\r\nc;x\n"
+	for _, test := range []struct {
+		job      bridgefour.Job
+		settings bridgefour.Settings
+		want     string
+	}{
+		{jobs.Count(), bridgefour.Settings{"key": "2"}, "x\t2\ny\t1\n"},
+		{jobs.Count(), bridgefour.Settings{"key": "2", "value": "1", "stats": "distinct"}, "x\t2\ny\t1\n"},
+		{jobs.Distinct(), bridgefour.Settings{"field": "2"}, "x\ny\n"},
+		{jobs.Top(), bridgefour.Settings{"field": "2"}, "x\t2\ny\t1\n"},
+		{jobs.Sort(), bridgefour.Settings{"field": "2"}, "a;x\r\nc;x\nb;y\r\n"},
+	} {
+		test.settings["sep"] = ";"
+		if got := run(t, test.job, bridgefourtest.Input{Files: []string{text}, Settings: test.settings}); got.Text() != test.want {
+			t.Errorf("%s %v = %q, want %q", test.job.Name(), test.settings, got.Text(), test.want)
+		}
+	}
+	joined := bridgefour.Settings{"right": "input-1", "sep": ";", "right_key": "2"}
+	got := run(t, jobs.Join(), bridgefourtest.Input{Files: []string{"a;1\r\nb;2\r\n", "x;a\ny;b\r\n"}, Settings: joined})
+	if want := "a;1;x\nb;2;y\n"; got.Text() != want {
+		t.Errorf("join = %q, want %q", got.Text(), want)
+	}
+}
