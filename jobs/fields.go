@@ -57,6 +57,14 @@ func noField(path string, line []byte, number int) error {
 	return bridgefour.BadInput(fmt.Errorf("%s: line %q has no field %d", path, line, number))
 }
 
+// checkSize refuses results that would be empty.
+func checkSize(setting string, n int) error {
+	if n < 1 {
+		return fmt.Errorf("invalid setting %s=%d: want at least 1", setting, n)
+	}
+	return nil
+}
+
 // checkField refuses the numbers of fields that no line has.
 func checkField(setting string, number, least int) error {
 	if number < least {

@@ -15,6 +15,9 @@ type sampleConfig struct {
 // task runs again. It is named apart from Sample, which the original system has.
 func SampleLines() b4.Job {
 	return b4.New("sample", func(cfg sampleConfig) (b4.Output, error) {
+		if err := checkSize("n", cfg.N); err != nil {
+			return nil, err
+		}
 		lines := b4.Map(b4.Splits(), func(t *b4.Task, _ struct{}, emit b4.Emit[uint64, []byte]) error {
 			h := fnv.New64a()
 			_, _ = h.Write([]byte(t.Input())) // never fails

@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"errors"
+
 	b4 "github.com/bridgefour/bridgefour"
 )
 
@@ -14,10 +16,7 @@ type topConfig struct {
 func Top() b4.Job {
 	return b4.New("top", func(cfg topConfig) (b4.Output, error) {
 		sep, err := separator(cfg.Sep)
-		if err == nil {
-			err = checkField("field", cfg.Field, 0)
-		}
-		if err != nil {
+		if err = errors.Join(err, checkField("field", cfg.Field, 0), checkSize("n", cfg.N)); err != nil {
 			return nil, err
 		}
 		values := b4.Map(b4.Lines(), func(t *b4.Task, line []byte, emit b4.Emit[[]byte, uint64]) error {

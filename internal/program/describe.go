@@ -3,6 +3,7 @@ package program
 import (
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -74,7 +75,11 @@ func (d *Description) CheckSettings(set map[string]string) (errs []string) {
 		s := &known[i]
 		_, given := set[s.Key]
 		if s.Required && !given {
-			errs = append(errs, fmt.Sprintf("%s needs a setting %q, %s: %s", d.Name, s.Key, s.Usage, all))
+			usage := ""
+			if s.Usage != "" {
+				usage = ", " + s.Usage
+			}
+			errs = append(errs, fmt.Sprintf("%s needs a setting %q%s: %s", d.Name, s.Key, usage, all))
 		} else if err := checkValue(s, set); err != nil {
 			errs = append(errs, err.Error())
 		}
@@ -87,6 +92,11 @@ func checkValue(s *bridgefour.Setting, set bridgefour.Settings) (err error) {
 	switch s.Type {
 	case "bool":
 		_, err = set.Bool(s.Key, false)
+	case "integer":
+		text, given := set[s.Key]
+		if _, ok := new(big.Int).SetString(text, 10); given && !ok { // its size is known to the job
+			err = fmt.Errorf("invalid setting %s=%q: want an integer such as 30", s.Key, text)
+		}
 	case "number":
 		_, err = set.Float(s.Key, 0)
 	case "size":

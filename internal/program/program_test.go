@@ -59,6 +59,7 @@ func TestCheckSettings(t *testing.T) {
 	d := Description{Name: "grep", Description: bridgefour.Description{Settings: []bridgefour.Setting{
 		{Key: "pattern", Usage: "regular expression", Required: true}, {Key: "count", Type: "bool"}, {Key: "after", Type: "duration"}, {Key: "factor", Type: "number"},
 	}}}
+	bare := Description{Name: "bare", Description: bridgefour.Description{NoInput: true, Settings: []bridgefour.Setting{{Key: "n", Type: "integer", Required: true}}}}
 	none := Description{Name: "none", Description: bridgefour.Description{NoInput: true}}
 	const all = "it has pattern, count, after, factor, record_max, result_max, zstd_window_max"
 	for _, test := range []struct {
@@ -73,6 +74,9 @@ func TestCheckSettings(t *testing.T) {
 			`invalid setting count="2": want true or false`, `invalid setting after="2": want a duration such as 90s or 1h30m`,
 			`invalid setting factor="x": want a number such as 0.5`, `invalid setting record_max="big": want a size such as 64MiB`,
 		}},
+		{&bare, nil, []string{`bare needs a setting "n": it has n`}},
+		{&bare, map[string]string{"n": "18446744073709551615"}, nil},
+		{&bare, map[string]string{"n": "many", "m": "1"}, []string{`bare has no setting "m": did you mean n? it has n`, `invalid setting n="many": want an integer such as 30`}},
 		{&none, nil, nil},
 		{&none, map[string]string{"record_max": "1"}, []string{`none has no setting "record_max": it has none`}},
 	} {
