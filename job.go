@@ -48,6 +48,9 @@ type Description struct {
 	// FirstSuccess makes the job done when one task of its only stage succeeds: the others are stopped, and may fail, as with --first-success. It is for searches.
 	// Defaults to false.
 	FirstSuccess bool
+	// Records are the kinds of --records that the job reads without tearing records apart, without their arguments: lines, jsonl, csv, fasta, fastq, start or
+	// fixed. Any other kind is an error of the submit. Defaults to all.
+	Records []string
 	// Settings are the settings that the job reads with [Task.Settings].
 	Settings []Setting
 }

@@ -80,6 +80,11 @@ func NoInput() Option { return func(o *options) { o.description.NoInput = true }
 // FirstSuccess makes a job done when one task succeeds: see [Description]. It is for jobs of one stage. Defaults to a job that needs all of its tasks.
 func FirstSuccess() Option { return func(o *options) { o.description.FirstSuccess = true } }
 
+// RecordKinds are the kinds of --records that the job reads: see [Description]. Defaults to all.
+func RecordKinds(kinds ...string) Option {
+	return func(o *options) { o.description.Records = kinds }
+}
+
 // Partitions is the number of tasks of each later stage. Defaults to a number that fits the size of the input.
 func Partitions(n int) Option { return func(o *options) { o.partitions = n } }
 

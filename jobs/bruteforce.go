@@ -25,7 +25,7 @@ type bruteForceConfig struct {
 // BruteForce searches the text of a hash. Texts are numbered: the empty one is 0, those of one byte follow, then those of two. Number N of the range tries
 // chunk texts from N × chunk on. A task that does not find the text fails; the first one that does ends the job.
 func BruteForce() b4.Job {
-	return b4.New("bruteforce", bruteForce, b4.FirstSuccess(), b4.Summary("search the text of a hash; ends at the first success"),
+	return b4.New("bruteforce", bruteForce, b4.FirstSuccess(), b4.Summary("search the text of a hash; ends at the first success"), b4.RecordKinds(lineKinds()...),
 		b4.Example("--range 0-999 --set hash=fb8e20fc2e4c3f248c60c39bd652f3c1347298bb977b8b4d5903b85055620603"))
 }
 

@@ -26,7 +26,7 @@ func (DelayedWordCount) Name() string { return "DelayedWordCount" }
 // Describe lists the settings.
 func (DelayedWordCount) Describe() bridgefour.Description {
 	return bridgefour.Description{
-		Summary: "sleep, then count words, as the original system's job does", Example: "--input books/ --output counts --set timeout=5",
+		Summary: "sleep, then count words, as the original system's job does", Example: "--input books/ --output counts --set timeout=5", Records: textKinds(),
 		Settings: []bridgefour.Setting{{Key: "timeout", Usage: "seconds to sleep", Type: "number", Default: "30"}},
 	}
 }

@@ -27,7 +27,7 @@ func (Grep) Name() string { return "grep" }
 func (Grep) Describe() bridgefour.Description {
 	return bridgefour.Description{
 		Summary: "write the lines that match a pattern", Example: "--input 'logs/*.gz' --set pattern='ERROR|FATAL' --set count=true",
-		Divisible: true,
+		Divisible: true, Records: lineKinds(),
 		Settings: []bridgefour.Setting{
 			{Key: "pattern", Usage: "regular expression (RE2)", Required: true},
 			{Key: "ignore_case", Usage: "ignore case", Type: "bool", Default: "false"},

@@ -20,6 +20,12 @@ func All() []bridgefour.Job {
 	}
 }
 
+// lineKinds are the kinds of records that are lines.
+func lineKinds() []string { return []string{"lines", "jsonl"} }
+
+// textKinds are the kinds of records that end with a line, and so not inside of a word.
+func textKinds() []string { return append(lineKinds(), "csv", "fasta", "fastq", "start") }
+
 // Find finds a job by its name, or by a class name of the original system: only the part after the last dot counts, without a
 // trailing BridgeFourJob or Job, and case is ignored.
 func Find(all []bridgefour.Job, name string) (bridgefour.Job, bool) {

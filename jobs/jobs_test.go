@@ -162,3 +162,22 @@ func ExampleFind() {
 	fmt.Println(job.Name(), ok)
 	// Output: Sample true
 }
+
+// TestRecordKinds: a job refuses the records that it would tear apart.
+func TestRecordKinds(t *testing.T) {
+	lines := []string{"lines", "jsonl"}
+	text := []string{"lines", "jsonl", "csv", "fasta", "fastq", "start"}
+	want := map[string][]string{
+		"wordcount": text, "DelayedWordCount": text, "grep": lines, "count": lines, "distinct": lines, "sort": lines, "top": lines, "sample": lines,
+		"bruteforce": lines, "join": lines,
+	}
+	for _, job := range jobs.All() {
+		var got []string
+		if described, ok := job.(bridgefour.Describer); ok {
+			got = described.Describe().Records
+		}
+		if !slices.Equal(got, want[job.Name()]) {
+			t.Errorf("records of %s = %q, want %q", job.Name(), got, want[job.Name()])
+		}
+	}
+}

@@ -36,7 +36,8 @@ func SampleLines() b4.Job {
 			emit(struct{}{}, p.Value)
 			return nil
 		}), nil
-	}, b4.Summary("draw lines at random, each with the same probability"), b4.Example("--input logs/ --set n=100 --set seed=7"))
+	}, b4.Summary("draw lines at random, each with the same probability"), b4.Example("--input logs/ --set n=100 --set seed=7"),
+		b4.RecordKinds(lineKinds()...))
 }
 
 // mixed is the output function of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).

@@ -18,9 +18,9 @@ type staged[C any] struct {
 	program     func(config C) (stage.Program, error)
 }
 
-// newStaged returns a job. The description needs no settings.
+// newStaged returns a job that reads lines. The description needs no settings.
 func newStaged[C any](name, summary, example string, program func(config C) (stage.Program, error)) bridgefour.Job {
-	return &staged[C]{name, bridgefour.Description{Summary: summary, Example: example, Settings: bridgefour.DescribeSettings[C]()}, program}
+	return &staged[C]{name, bridgefour.Description{Summary: summary, Example: example, Records: lineKinds(), Settings: bridgefour.DescribeSettings[C]()}, program}
 }
 
 // Name is the name on the command line.

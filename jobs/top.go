@@ -37,5 +37,5 @@ func Top() b4.Job {
 		return b4.Top(b4.Combine(values, b4.Sum[uint64]), cfg.N, func(p b4.KV[[]byte, uint64]) order {
 			return order{b4.Desc[uint64]{Value: p.Value}, p.Key}
 		}), nil
-	}, b4.Summary("the most frequent lines, or values of a field"), b4.Example("--input access.log --set field=1 --set sep=space --set n=20"))
+	}, b4.Summary("the most frequent lines, or values of a field"), b4.Example("--input access.log --set field=1 --set sep=space --set n=20"), b4.RecordKinds(lineKinds()...))
 }

@@ -57,7 +57,7 @@ func WordCount() b4.Job {
 			emit(p.Key.word, p.Key.count.Value)
 			return nil
 		}), nil
-	}, b4.Summary("count words, the most frequent first"), b4.Example("--input books/ --output counts"))
+	}, b4.Summary("count words, the most frequent first"), b4.Example("--input books/ --output counts"), b4.RecordKinds(textKinds()...))
 }
 
 // wordCounters are idle counters.

@@ -38,6 +38,9 @@ func writeBuiltinHelp(cmd *cobra.Command, d program.Description) {
 	if len(d.Settings) > 0 {
 		cmd.Printf("\nSettings (--set KEY=VALUE):\n%s", settingsText(d.Settings))
 	}
+	if len(d.Records) > 0 {
+		cmd.Printf("\nKinds of records that it reads (--records KIND): %s\n", strings.Join(d.Records, ", "))
+	}
 	if !d.NoInput {
 		cmd.Printf("\nSettings of all jobs that read:\n%s", settingsText(program.SDKSettings()))
 	}

@@ -71,6 +71,8 @@ type Builtin struct {
 	Divisible  bool // it does not matter how the input is divided
 	// FirstSuccess: it is done when one task succeeds, whether the request says so or not.
 	FirstSuccess bool
+	// Records are the names of the kinds of records that it reads; empty: all.
+	Records []string
 	// Labels are those of the workers that have the job; empty: all have it.
 	Labels map[string]string
 	// Check returns what is wrong with settings. Nil: any are accepted.
@@ -195,6 +197,7 @@ type planner struct {
 	kind       *record.Kind
 	needsInput bool
 	divisible  bool
+	kinds      []string                   // of records that the job reads; empty: all
 	checker    stage.InputChecker         // nil: any input will do
 	realOutput blob.Location              // Output without links; empty if there is none
 	bases      []blob.Location            // where the inputs are: see places
@@ -293,22 +296,26 @@ func (p *planner) builtin(name string) []stage.Stage {
 	if i >= 0 {
 		b := &p.opt.Builtins[i]
 		p.needsInput, p.divisible, p.result.Collects = b.NeedsInput, b.Divisible, b.Collects
+		p.kinds = b.Records
 		p.result.FirstSuccess = p.result.FirstSuccess || b.FirstSuccess
 		if len(b.Labels) > 0 {
 			p.result.Labels = maps.Clone(b.Labels)
 			maps.Copy(p.result.Labels, p.req.Labels)
 		}
+		before := len(p.errs)
 		if b.Check != nil && p.req.Class == "" { // the original system ignored settings that its job did not have
 			for _, wrong := range b.Check(p.req.Set) {
 				p.fail("set", "%s", wrong)
 			}
 		}
-		if b.Plan == nil {
+		if b.Plan == nil || len(p.errs) > before { // the job would refuse the settings again
 			return line
 		}
 		job, err := b.Plan(p.req.Set)
 		if err != nil {
-			p.fail("set", "%v", err)
+			for wrong := range strings.SplitSeq(err.Error(), "\n") {
+				p.fail("set", "%s", wrong)
+			}
 			return line
 		}
 		p.checker, _ = job.(stage.InputChecker)

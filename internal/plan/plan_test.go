@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -750,5 +751,54 @@ func TestPlanFirstSuccess(t *testing.T) {
 	opt.Builtins[0].Plan = func(map[string]string) (stage.Program, error) { return &lined{}, nil }
 	if _, err := plan.Plan(t.Context(), req, opt); err == nil || !strings.Contains(err.Error(), "needs the outputs of all its tasks") {
 		t.Errorf("Plan() with two stages: %v, want a refusal", err)
+	}
+}
+
+// A job gets no records that it would tear apart.
+func TestPlanRecordKinds(t *testing.T) {
+	opt := options()
+	opt.Builtins = []plan.Builtin{{Name: "lines", NeedsInput: true, Records: []string{"lines", "jsonl"}}, {Name: "any", NeedsInput: true}}
+	dir := t.TempDir()
+	write(t, dir, "in")
+	for _, test := range []struct{ job, records, want string }{
+		{"lines", "", ""},
+		{"lines", "lines", ""},
+		{"lines", "jsonl", ""},
+		{"lines", "csv", "records: lines would tear apart records of the kind csv: it reads lines, jsonl; without records, each line is one"},
+		{"lines", "fixed:2", "records: lines would tear apart records of the kind fixed: it reads lines, jsonl; without records, each line is one"},
+		{"any", "csv", ""},
+	} {
+		req := &api.JobRequest{Program: api.Program{Builtin: test.job}, Inputs: []string{dir + "/in"}, Records: test.records}
+		_, err := plan.Plan(t.Context(), req, opt)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("Plan() of %s with records %q: %v, want %q", test.job, test.records, err, test.want)
+		}
+	}
+}
+
+// Each error of settings is told once: the job itself, which would repeat them, gets those alone that its description allows.
+func TestPlanSettings(t *testing.T) {
+	opt := options()
+	opt.Builtins = []plan.Builtin{{
+		Name:  "strict",
+		Check: func(set map[string]string) []string { return slices.Sorted(maps.Keys(set)) },
+		Plan:  func(map[string]string) (stage.Program, error) { return nil, errors.New("x is bad\ny too") },
+	}}
+	for _, test := range []struct {
+		set  map[string]string
+		want []string
+	}{
+		{map[string]string{"n": ""}, []string{"n"}},
+		{nil, []string{"x is bad", "y too"}},
+	} {
+		_, err := plan.Plan(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "strict"}, Set: test.set}, opt)
+		list, _ := errors.AsType[plan.Errors](err)
+		var got []string
+		for _, e := range list {
+			got = append(got, e.Message)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("Plan() with settings %v: %q, want %q", test.set, got, test.want)
+		}
 	}
 }

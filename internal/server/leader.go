@@ -33,7 +33,10 @@ func Builtins(all []bridgefour.Job) []plan.Builtin {
 	var out []plan.Builtin
 	for _, job := range all {
 		d := program.Describe(job)
-		out = append(out, plan.Builtin{Name: d.Name, NeedsInput: !d.NoInput, Collects: d.Collects, Divisible: d.Divisible, FirstSuccess: d.FirstSuccess, Check: d.CheckSettings, Plan: program.Planner(job)})
+		out = append(out, plan.Builtin{
+			Name: d.Name, NeedsInput: !d.NoInput, Collects: d.Collects, Divisible: d.Divisible, FirstSuccess: d.FirstSuccess,
+			Records: d.Records, Check: d.CheckSettings, Plan: program.Planner(job),
+		})
 	}
 	return out
 }
