@@ -139,7 +139,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "bridgefour",
 		Short: "One computation over many inputs, on one machine or a thousand, each output exactly once",
-		Example: `  bridgefour run wordcount --input books/ --output counts
+		Example: a.jobExample() + `
   bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}`,
 		SilenceErrors: true,
@@ -165,7 +165,7 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetIn(a.stdin)
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(a.flagError)
 	root.Flags().BoolVar(&version, "version", false, "print the version") // cobra's own needs templates, for which the linker keeps every exported method
 	root.PersistentFlags().String("config", "", "YAML `file` with values for flags, by their names; for a leader or worker also the original system's application.conf")
 	root.AddGroup(

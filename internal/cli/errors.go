@@ -164,6 +164,13 @@ func (a *app) unknownCommand(cmd *cobra.Command, args []string) error {
 			names = append(append(names, c.Name()), c.Aliases...)
 		}
 	}
+	if own := a.builtinNames(); a.own && !slices.Contains(own, args[0]) {
+		hint := didYouMean(args[0], append(names, own...))
+		if hint == "" {
+			hint = "; jobs of this program: " + strings.Join(own, ", ")
+		}
+		return usagef(cmd, "no job or command %q%s", args[0], hint)
+	}
 	if slices.Contains(a.builtinNames(), args[0]) {
 		return usagef(cmd, "%q is a built-in job; 'bridgefour run %s' runs it", args[0], args[0])
 	}
@@ -179,7 +186,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 }
 
 // flagError explains a flag that could not be parsed.
-func flagError(cmd *cobra.Command, err error) error {
+func (a *app) flagError(cmd *cobra.Command, err error) error {
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return usagef(cmd, "--%s %q: %s", invalid.GetFlag().Name, invalid.GetValue(), wantedValue(invalid))
 	}
@@ -187,12 +194,18 @@ func flagError(cmd *cobra.Command, err error) error {
 	if !errors.As(err, &unknown) {
 		return usagef(cmd, "%v", err)
 	}
+	if named := cmd.Flags().Args(); !cmd.HasParent() && len(named) > 0 { // the flags are those of what is not known
+		return a.unknownCommand(cmd, named)
+	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
 	given := "--" + unknown.GetSpecifiedName()
 	hint := didYouMean(given, names)
 	if short := unknown.GetSpecifiedShortnames(); short != "" {
 		given, hint = "-"+short, ""
+	}
+	if !cmd.HasParent() && a.own && hint == "" {
+		hint = "; name a job first: " + strings.Join(a.builtinNames(), ", ")
 	}
 	if cmd.Flags().Lookup("split") != nil && hint == "" { // run or submit
 		hint = "; a command and its flags come after --, as in 'bridgefour run -- grep -c ERROR'"

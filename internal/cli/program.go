@@ -26,12 +26,17 @@ func MainOfJobs(all []bridgefour.Job) int {
 	a.program, a.own = placeholder.Quote(os.Args[0]), true
 	a.stderr.program = a.program
 	args := os.Args[1:]
-	if err := checkJobs(all); err != nil {
+	if err := a.checkJobs(all); err != nil {
 		a.stderr.Printf("%s: %v", a.baseName(), err)
 		return exitUsage
 	}
-	if len(args) == 1 && args[0] == "--describe" {
-		return a.report(a.describe())
+	switch n := len(args); {
+	case n == 1 && args[0] == "--describe":
+		return a.report(a.describe(all))
+	case n == 2 && args[1] == "--describe":
+		if i := slices.Index(a.builtinNames(), args[0]); i >= 0 {
+			return a.report(a.describe(all[i : i+1]))
+		}
 	}
 	return a.main(context.Background(), a.withRun(args))
 }
@@ -96,10 +101,27 @@ func (a *app) nameOwn(root *cobra.Command) {
 	}
 }
 
+// jobExample is the command line of a job that the program has, for help.
+func (a *app) jobExample() string {
+	if !a.own || len(a.jobs) == 0 {
+		return "  bridgefour run wordcount --input books/ --output counts"
+	}
+	d := program.Describe(a.jobs[0])
+	arguments := d.Example
+	if arguments == "" && !d.NoInput {
+		arguments = "--input books/ --output results"
+	}
+	return strings.TrimRight("  bridgefour run "+placeholder.Quote(d.Name)+" "+arguments, " ")
+}
+
 // checkJobs refuses jobs that could not be told apart, or not be run.
-func checkJobs(all []bridgefour.Job) error {
+func (a *app) checkJobs(all []bridgefour.Job) error {
 	if len(all) == 0 {
 		return fmt.Errorf("the program has no job: give engine.Main those that bridgefour.New returns")
+	}
+	commands := []string{"help"} // cobra adds it
+	for _, c := range a.root().Commands() {
+		commands = append(append(commands, c.Name()), c.Aliases...)
 	}
 	for i, job := range all {
 		_, mapper := job.(bridgefour.Mapper)
@@ -111,6 +133,8 @@ func checkJobs(all []bridgefour.Job) error {
 			return fmt.Errorf("a job has the name %q; want one that is not empty and does not begin with a hyphen", job.Name())
 		case slices.ContainsFunc(all[:i], func(other bridgefour.Job) bool { return other.Name() == job.Name() }):
 			return fmt.Errorf("two jobs have the name %q", job.Name())
+		case slices.Contains(commands, job.Name()):
+			return fmt.Errorf("a job has the name %q, which is that of a command of this program: give it another one", job.Name())
 		}
 	}
 	return nil
@@ -136,6 +160,7 @@ type jobDescription struct {
 	Input    bool                 `json:"input"` // it needs one
 	Collects bool                 `json:"collects,omitempty"`
 	First    bool                 `json:"first_success,omitempty"` // done when one task succeeds
+	Records  []string             `json:"records,omitempty"`       // kinds that it reads; none: all
 	Stages   []stageDescription   `json:"stages,omitempty"`        // with the defaults of the settings; none if a setting is required
 	Settings []settingDescription `json:"settings,omitempty"`
 }
@@ -154,10 +179,10 @@ type settingDescription struct {
 	Required bool   `json:"required,omitempty"`
 }
 
-// describe prints the jobs of the program as JSON.
-func (a *app) describe() error {
-	list := make([]jobDescription, 0, len(a.jobs))
-	for _, job := range a.jobs {
+// describe prints jobs of the program as JSON.
+func (a *app) describe(jobs []bridgefour.Job) error {
+	list := make([]jobDescription, 0, len(jobs))
+	for _, job := range jobs {
 		list = append(list, describeJob(job))
 	}
 	e := json.NewEncoder(a.stdout)
@@ -169,7 +194,7 @@ func (a *app) describe() error {
 
 func describeJob(job bridgefour.Job) jobDescription {
 	d := program.Describe(job)
-	out := jobDescription{Name: d.Name, Summary: d.Summary, Input: !d.NoInput, Collects: d.Collects, First: d.FirstSuccess}
+	out := jobDescription{Name: d.Name, Summary: d.Summary, Input: !d.NoInput, Collects: d.Collects, First: d.FirstSuccess, Records: d.Records}
 	for _, s := range d.Settings {
 		kind := s.Type
 		if kind == "" {

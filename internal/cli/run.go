@@ -74,7 +74,7 @@ func (a *app) runCommand() *cobra.Command {
 		Use:   "run PROGRAM",
 		Short: "Start an embedded cluster, run one job, show progress, print the result, exit",
 		Long:  runLong,
-		Example: `  bridgefour run wordcount --input books/ --output counts
+		Example: a.jobExample() + `
   bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}
   bridgefour run --lines urls.txt --retries 5 -- curl -fsS`,

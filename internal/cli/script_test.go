@@ -30,8 +30,27 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"bridgefour": func() { os.Exit(cli.Main("v0.0.0-test")) },
 		"lengths":    func() { os.Exit(cli.MainOfJobs([]bridgefour.Job{lengths{}})) },
+		"several":    func() { os.Exit(cli.MainOfJobs([]bridgefour.Job{lengths{}, sorted()})) },
+		"worker":     func() { os.Exit(cli.MainOfJobs([]bridgefour.Job{bridgefour.New("worker", sort)})) },
 		"nothing":    func() { os.Exit(cli.MainOfJobs(nil)) },
 	})
+}
+
+type sortConfig struct {
+	N int `b4:",required"`
+}
+
+// sorted is a typed job, beside lengths.
+func sorted() bridgefour.Job { return bridgefour.New("sorted", sort) }
+
+func sort(sortConfig) (bridgefour.Output, error) {
+	return bridgefour.Map(bridgefour.SortByKey(bridgefour.Map(bridgefour.Lines(), func(_ *bridgefour.Task, line []byte, emit bridgefour.Emit[string, struct{}]) error {
+		emit(string(line), struct{}{})
+		return nil
+	})), func(_ *bridgefour.Task, p bridgefour.KV[string, struct{}], emit bridgefour.Emit[string, struct{}]) error {
+		emit(p.Key, p.Value)
+		return nil
+	}), nil
 }
 
 // lengths is the job of a program of its own.
