@@ -72,6 +72,7 @@ type command struct {
 	more        []Submission
 	input       *Input
 	changed     []FileChange
+	lost        []OutputRange
 	tail        *Tail // of a failure
 	warnings    []Warning
 	token       *Token
@@ -159,6 +160,7 @@ func (c *codec) lastFields(m *command) {
 	c.bool(41, &m.waiting)
 	number(c, 42, &m.floor)
 	c.bool(43, &m.others)
+	records(c, 44, &m.lost, (*codec).outputRange)
 }
 
 // nextCommand reads the next command into m, whose completions are appended to.
@@ -376,8 +378,20 @@ func (e *Entry) Stop(key string, job JobID) {
 // Retry reopens the failed tasks of an ended job. The files that have changed, by task, are read again in their new form, in an active job
 // too. That needs feature level 2, below which there are no versions that could have changed.
 func (e *Entry) Retry(key string, job JobID, changed ...FileChange) {
+	e.RetryLost(key, job, nil, changed...)
+}
+
+// OutputRange is tasks of a stage, from First on.
+type OutputRange struct {
+	Stage        uint32
+	First, Tasks uint64
+}
+
+// RetryLost is Retry of a job in the spool of which outputs were lost: their tasks are opened again, in an active job and in one that is done too. Lost
+// needs feature level 2: below that, it is dropped.
+func (e *Entry) RetryLost(key string, job JobID, lost []OutputRange, changed ...FileChange) {
 	e.Fenced = append(e.Fenced, job)
-	e.add(cmdRetry, &command{key: key, job: job, fence: e.Fence, changed: changed})
+	e.add(cmdRetry, &command{key: key, job: job, fence: e.Fence, changed: changed, lost: lost})
 }
 
 // Grow adds files to the growing input of a job. Blocks is how many blocks that has; those of more begin with task 0. It needs feature level 2: below

@@ -193,7 +193,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		}
 		e.Submit("key-1", "uid1", "ann", spec)
 		if level > 1 {
-			e.Retry("again", 1, FileChange{Task: 3, Version: Version{Size: 98, Modified: 1, Identity: 2}})
+			e.RetryLost("again", 1, []OutputRange{{Stage: 1, First: 2, Tasks: 3}}, FileChange{Task: 3, Version: Version{Size: 98, Modified: 1, Identity: 2}})
 		}
 		e.Submit("key-2", "uid2", "", &Spec{Builtin: "wordcount", Input: *mustInput(t, lines), Output: "/spool/uid2", Spool: true, FirstSuccess: true})
 	})

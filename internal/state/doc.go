@@ -16,12 +16,13 @@
 //	active   | done        | failing    | stopping   |             |              |
 //	stopping |             |            |            |             | stopped      | stopped
 //	failing  |             |            | stopping   |             | failed       | failed
-//	done     |             |            |            |             |              |
+//	done     |             |            |            | active      |              |
 //	failed   |             |            | stopping   | active      |              |
 //	stopped  |             |            |            | active      |              |
 //
 // A failed job keeps its outputs for a retry, which runs the dead tasks, and the done ones whose file has changed. A stopped job has removed them (or published them, if
 // partial results were requested), so its retry starts from the beginning. A job cannot be stopped while tasks of its commit stage may run.
+// A job that is done is retried only if outputs that it keeps in the spool are lost: their tasks run.
 //
 // The transitions of a task:
 //

@@ -47,6 +47,9 @@ func entries(level uint32) [][]byte {
 		func(e *Entry) {
 			e.Retry("r", 5, FileChange{Task: 1, Version: Version{Size: 2, Modified: 3, Identity: 4}})
 		},
+		func(e *Entry) {
+			e.RetryLost("r", 5, []OutputRange{{Stage: 1, First: 2, Tasks: 3}, {First: 9, Tasks: 1}})
+		},
 		func(e *Entry) { e.Forget("f", 5) },
 		func(e *Entry) {
 			e.Done(1, 1, 0, []Completion{{Index: 2, Lease: NewLease(3, 9), Size: 5, Checksum: 77}, {Index: 0, Lease: NewLease(3, 8)}})

@@ -178,6 +178,7 @@ func (s JobStatus) Next(e JobEvent) (JobStatus, error) {
 		{JobFailed, StopAsked}:       JobStopping,
 		{JobFailed, RetryAsked}:      JobWaiting,
 		{JobStopped, RetryAsked}:     JobWaiting,
+		{JobDone, RetryAsked}:        JobWaiting, // of lost outputs
 		{JobWaiting, StopAsked}:      JobStopping,
 		{JobWaiting, Opened}:         JobActive,
 		{JobWaiting, Blocked}:        JobFailed,

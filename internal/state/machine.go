@@ -1,7 +1,6 @@
 package state
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -385,10 +384,10 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 }
 
 func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
-	if job.Status == JobActive && len(c.changed) > 0 {
-		return m.readAgain(job, c, out)
+	if job.Status == JobActive && len(c.changed)+len(c.lost) > 0 {
+		return m.runAgain(job, c, out)
 	}
-	if job.Status != JobFailed && job.Status != JobStopped {
+	if job.Status != JobFailed && job.Status != JobStopped && (job.Status != JobDone || !job.anyDone(c.lost)) {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
 	}
 	if job.Growing() || job.Status == JobStopped && job.Spec.Input.Growing {
@@ -420,91 +419,11 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 		job.ReadBytes, job.OutputBytes, job.Records, job.Warnings = 0, 0, 0, nil
 	}
 	m.changeInput(job, c.changed)
+	m.redoLost(job, c.lost)
 	job.Error, job.Blocker = "", 0
-	m.proceed(job, out) // at least one stage is ready then: a dead task is open again, or the commit stage is new
+	m.proceed(job, out) // at least one stage is ready then: a dead or lost task is open again, or the commit stage is new
 	m.reviveOthers(job.ID, out)
 	return nil
-}
-
-// readAgain opens the tasks of an active job whose files have changed. The attempts that run are void.
-func (m *Machine) readAgain(job *Job, c *command, out *Result) *Rejection {
-	if job.committing(job.commitStage()) {
-		return reject(Conflict, "job %d is being committed: it is too late to read files again that have changed", job.ID)
-	}
-	var ready []int
-	for i := range job.Stages {
-		if job.Ready(i) {
-			ready = append(ready, i)
-		}
-	}
-	job.Fence = max(job.Fence, c.fence)
-	m.changeInput(job, c.changed)
-	for _, i := range ready {
-		if !job.Ready(i) {
-			out.Events = append(out.Events, Event{Kind: StageEnded, Job: job.ID, Stage: uint32(i)})
-		}
-	}
-	m.startReady(job, out)
-	return nil
-}
-
-// changeInput gives files of a job their new versions, and opens their tasks again with all that was made from their outputs.
-func (m *Machine) changeInput(job *Job, changed []FileChange) {
-	if len(changed) == 0 {
-		return
-	}
-	spec, old := *job.Spec, NewInputReader(&job.Spec.Input)
-	type file struct{ task, place uint64 }
-	versions := map[file]Version{}
-	for _, c := range spec.Input.Changed {
-		versions[file{c.Task, c.File}] = c.Version
-	}
-	redone := make([]bool, len(job.Stages))
-	for _, c := range changed {
-		split, err := old.Split(c.Task)
-		was, there := split.whole(c.File)
-		if err != nil || !there {
-			continue
-		}
-		versions[file{c.Task, c.File}] = c.Version
-		spec.Input.Bytes += c.Version.Size - was.Size
-		for i := range job.Stages {
-			if job.Spec.Splits(i) && m.redo(job, i, c.Task) {
-				redone[i] = true
-				job.ReadBytes -= min(job.ReadBytes, split.Length)
-			}
-		}
-	}
-	spec.Input.Changed = nil
-	for f, v := range versions {
-		spec.Input.Changed = append(spec.Input.Changed, FileChange{Task: f.task, File: f.place, Version: v})
-	}
-	slices.SortFunc(spec.Input.Changed, func(a, b FileChange) int { return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.File, b.File)) })
-	job.Spec = &spec
-	for i, stage := range job.Stages { // a stage comes after those that it comes from
-		if slices.ContainsFunc(stage.From, func(from uint32) bool { return redone[from] }) {
-			for task := range stage.Tasks {
-				redone[i] = m.redo(job, i, task) || redone[i]
-			}
-		}
-	}
-}
-
-// redo opens a done task again.
-func (m *Machine) redo(job *Job, i int, task uint64) bool {
-	stage := job.Stages[i]
-	done, ok := stage.Output(task)
-	if !ok {
-		return false
-	}
-	stage.lose(task, done.Winner, m.level >= 2, m.epoch)
-	stage.void(task, m.epoch)
-	job.unwarn(i, task)
-	if stage == job.Parts() {
-		job.OutputBytes -= done.Size
-		job.Records -= done.Records
-	}
-	return true
 }
 
 // revive makes an ended job live again. The Job is a new one: snapshots share the ended one.

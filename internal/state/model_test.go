@@ -548,20 +548,25 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 	m.answer(key, "job %d", id)
 }
 
-func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
+func (m *model) retry(key string, id JobID, fence Lease, lost []OutputRange, changed []FileChange) {
 	j := m.jobs[id]
-	if j != nil && j.status == "active" && len(changed) > 0 {
+	if j != nil && j.status == "active" && len(changed)+len(lost) > 0 {
 		if at := j.commit(); at >= 0 && (j.ready(at) || j.stages[at].fence != 0) {
 			m.answer(key, "refused")
 			return
 		}
+		if len(changed) == 0 && !j.anyLost(lost) {
+			m.answer(key, "job %d", id)
+			return
+		}
 		j.fence = max(j.fence, fence)
 		j.change(changed)
+		j.redoLost(lost)
 		m.recordReady(j)
 		m.answer(key, "job %d", id)
 		return
 	}
-	if j == nil || j.stages[0].growing && (!j.stages[0].closed || j.status == "stopped") || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
+	if j == nil || j.stages[0].growing && (!j.stages[0].closed || j.status == "stopped") || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" && (j.status != "done" || !j.anyLost(lost)) || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
 		m.answer(key, "refused")
 		return
 	}
@@ -582,6 +587,7 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 		}
 	}
 	j.change(changed)
+	j.redoLost(lost)
 	j.status, j.over, j.ended, j.err, j.blocker = "waiting", false, 0, "", 0
 	m.proceed(j)
 	m.revive([]JobID{id})
@@ -598,14 +604,6 @@ func (j *modelJob) change(changed []FileChange) {
 		was[c.Task] = j.taskSize(c.Task)
 	}
 	redone := make([]bool, len(j.stages))
-	redo := func(i int, t *modelTask) bool {
-		if t.status != "done" {
-			return false
-		}
-		t.status, t.lost, j.stages[i].closed, redone[i] = "open", t.won.Lease, false, true
-		t.losses++
-		return true
-	}
 	for _, c := range changed {
 		if c.Task >= j.spec.Input.Tasks || c.File > 0 && !j.spec.Input.packed() {
 			continue
@@ -616,15 +614,62 @@ func (j *modelJob) change(changed []FileChange) {
 		}
 		j.sizes[modelFile{c.Task, c.File}] = c.Version.Size
 		for i, s := range j.stages {
-			if s.spec.Role == RoleMap && redo(i, s.tasks[c.Task]) {
+			if s.spec.Role == RoleMap && s.redo(s.tasks[c.Task]) {
+				redone[i] = true
 				j.read -= min(j.read, size)
 			}
 		}
 	}
+	j.redoReaders(redone)
+}
+
+func (s *modelStage) redo(t *modelTask) bool {
+	if t.status != "done" {
+		return false
+	}
+	t.status, t.lost, s.closed = "open", t.won.Lease, false
+	t.losses++
+	return true
+}
+
+// anyLost reports whether a task of the ranges is done.
+func (j *modelJob) anyLost(lost []OutputRange) bool {
+	for i, s := range j.stages {
+		for k, t := range s.tasks {
+			if j.isLost(lost, i, k) && t.status == "done" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (j *modelJob) isLost(lost []OutputRange, stage, task int) bool {
+	return j.spec.Spool && j.stages[stage].spec.Role != RoleCommit && slices.ContainsFunc(lost, func(r OutputRange) bool {
+		return int(r.Stage) == stage && uint64(task) >= r.First && uint64(task) < r.First+r.Tasks
+	})
+}
+
+func (j *modelJob) redoLost(lost []OutputRange) {
+	redone := make([]bool, len(j.stages))
+	for i, s := range j.stages {
+		for k, t := range s.tasks {
+			if j.isLost(lost, i, k) && s.redo(t) {
+				redone[i] = true
+				if s.spec.Role == RoleMap && j.spec.Input.Kind == InputFiles {
+					j.read -= min(j.read, j.taskSize(uint64(k)))
+				}
+			}
+		}
+	}
+	j.redoReaders(redone)
+}
+
+func (j *modelJob) redoReaders(redone []bool) {
 	for i, s := range j.stages {
 		if slices.ContainsFunc(s.spec.From, func(from uint32) bool { return redone[from] }) {
 			for _, t := range s.tasks {
-				redo(i, t)
+				redone[i] = s.redo(t) || redone[i]
 			}
 		}
 	}

@@ -13,7 +13,7 @@ const (
 active   | done        | failing    | stopping   | -           | -            | -              | -      | -      | -
 stopping | -           | -          | -          | -           | stopped      | stopped        | -      | -      | -
 failing  | -           | -          | stopping   | -           | failed       | failed         | -      | -      | -
-done     | -           | -          | -          | -           | -            | -              | -      | -      | -
+done     | -           | -          | -          | waiting     | -            | -              | -      | -      | -
 failed   | -           | -          | stopping   | waiting     | -            | -              | -      | -      | -
 stopped  | -           | -          | -          | waiting     | -            | -              | -      | -      | -
 waiting  | -           | -          | stopping   | -           | -            | -              | active | failed | failed`

@@ -455,10 +455,16 @@ func (w *world) command(t *rapid.T) {
 				})
 			}
 		}
-		w.entry.Retry(key, id, changed...)
+		var lost []OutputRange
+		if w.entry.level >= 2 && rapid.Bool().Draw(t, "outputs are lost") {
+			lost = append(lost, OutputRange{
+				Stage: rapid.Uint32Range(0, 3).Draw(t, "stage"), First: rapid.Uint64Range(0, 4).Draw(t, "first"), Tasks: rapid.Uint64Range(1, 3).Draw(t, "tasks"),
+			})
+		}
+		w.entry.RetryLost(key, id, lost, changed...)
 		w.expect = append(w.expect, func() {
-			w.model.retry(key, id, fence, changed)
-			if j := w.m.Job(id); j != nil && len(changed) > 0 { // tasks that are done may be open again
+			w.model.retry(key, id, fence, lost, changed)
+			if j := w.m.Job(id); j != nil && len(changed)+len(lost) > 0 { // tasks that are done may be open again
 				for _, s := range j.Stages {
 					delete(w.winners, s)
 				}

@@ -455,6 +455,13 @@ func (c *codec) fileChange(f *FileChange) {
 	c.end("a changed file")
 }
 
+func (c *codec) outputRange(r *OutputRange) {
+	number(c, 1, &r.Stage)
+	number(c, 2, &r.First)
+	number(c, 3, &r.Tasks)
+	c.end("lost outputs")
+}
+
 func (c *codec) warning(w *Warning) {
 	number(c, 1, &w.Stage)
 	number(c, 2, &w.Task)

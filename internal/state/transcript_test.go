@@ -24,7 +24,7 @@ import (
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	       [files=SIZE[,…] [split=N] [growing]] modified at 1; SIZE+SIZE are files that share a task
 //	input JOB [tasks=N | staged=N | message]    sets a deferred input, or fails the job
-//	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME[:FILE]
+//	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] [lost=STAGE:FIRST:TASKS,…] and changed files, each TASK:SIZE:TIME[:FILE]
 //	grow JOB [files=SIZE[,…]] [blocks=N] [last] adds files behind N blocks; the default is all of the input's
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
 //	lost JOB/STAGE/TASK lease=L [fence=L] [worker=N] [WHY]   the output of that lease cannot be read any more
@@ -309,12 +309,19 @@ func (s *story) command(e *Entry, words []string) {
 		e.Stop(set["key"], JobID(s.number(list[0])))
 	case "retry":
 		var changed []FileChange
+		var lost []OutputRange
+		for word := range strings.SplitSeq(set["lost"], ",") { // stage:first:tasks
+			if word != "" {
+				n := s.numbers(word, ":")
+				lost = append(lost, OutputRange{Stage: uint32(n[0]), First: n[1], Tasks: n[2]})
+			}
+		}
 		for _, word := range list[1:] { // task:size:time
 			n := append(s.numbers(word, ":"), 0)
 			changed = append(changed, FileChange{Task: n[0], File: n[3], Version: Version{Size: n[1], Modified: int64(n[2])}})
 		}
 		e.Fence = s.lease(set["fence"])
-		e.Retry(set["key"], JobID(s.number(list[0])), changed...)
+		e.RetryLost(set["key"], JobID(s.number(list[0])), lost, changed...)
 	case "grow":
 		id, b := JobID(s.number(list[0])), NewFiles(0)
 		for size := range strings.SplitSeq(set["files"], ",") {
