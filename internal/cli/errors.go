@@ -139,13 +139,15 @@ func exitCode(err error) int {
 	}
 }
 
-// problemCode is the exit code for an API problem: a request that is refused as invalid is wrong usage.
+// problemCode is the exit code for an API problem: a request that is refused as invalid is wrong usage, a result that is gone is not.
 func problemCode(p *api.Problem) int {
 	switch {
 	case p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway:
 		return exitUnreachable
 	case p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden || p.Status == http.StatusTooManyRequests:
 		return exitNotAllowed
+	case p.Status == http.StatusGone:
+		return exitFailed
 	case p.Status >= http.StatusBadRequest && p.Status < http.StatusInternalServerError:
 		return exitUsage
 	default:

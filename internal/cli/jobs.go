@@ -774,7 +774,8 @@ func (a *app) stopCommand() *cobra.Command {
 func (a *app) retryCommand() *cobra.Command {
 	return changeCommand(a, &cobra.Command{
 		Use: "retry N…", Short: "Run failed tasks of a job again; finished tasks are kept, unless their input has changed",
-		Long: "Run failed tasks of jobs again; \"all\" are the failed jobs. Finished tasks are kept, unless their input has changed.",
+		Long: "Run failed tasks of jobs again; \"all\" are the failed jobs. Finished tasks are kept, unless their input has changed, or their output is kept on\n" +
+			"the cluster and is lost or damaged there: those run again, of a job that is done too.",
 		Example: `  bridgefour retry last
   bridgefour retry 3-7`,
 	}, scope{all: []string{api.JobFailed}}, (*client.Client).Retry, jobIs("continues"))

@@ -507,12 +507,13 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 				_, _ = r.follower.client.Stop(ctx, job.ID) // what it has written is removed; an error: it has ended
 				return job, errInputLost
 			}
-			if err != nil || job.IsEnded() && job.Status != api.JobFailed {
+			kept := job.Status == api.JobDone && job.Spool // its outputs, which may be lost since
+			if err != nil || job.IsEnded() && job.Status != api.JobFailed && !kept {
 				return job, err
 			}
 			retried, err := r.follower.client.Retry(ctx, job.ID)
-			if !job.IsEnded() && api.IsStatus(err, http.StatusConflict) {
-				return job, nil // it goes on: no file of its input has changed
+			if (!job.IsEnded() || kept) && api.IsStatus(err, http.StatusConflict) {
+				return job, nil // it goes on, or is done: no file of its input has changed, and no output was lost
 			}
 			return retried, err
 		}

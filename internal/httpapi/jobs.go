@@ -46,7 +46,7 @@ func (a *API) addJobs() {
 	addChange(a, operation(http.MethodPost, "/v1/jobs/{n}/stop", "stop-job", "jobs", "Stop a job"),
 		func(ctx context.Context, in *JobPath) error { return a.leader.Stop(ctx, in.ID) }, a.job)
 	addChange(a, operation(http.MethodPost, "/v1/jobs/{n}/retry", "retry-job", "jobs",
-		"Run dead tasks again, and done ones whose input file has changed"),
+		"Run dead tasks again, and done ones whose input file has changed, or whose output was kept on the cluster and is lost"),
 		func(ctx context.Context, in *JobPath) error { return a.leader.Retry(ctx, in.ID) }, a.job)
 }
 

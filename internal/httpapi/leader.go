@@ -37,7 +37,7 @@ type Leader interface {
 	SubmitFlow(ctx context.Context, req *api.FlowRequest, key string) (ids []uint64, warnings [][]string, err error)
 	// Stop and Retry return once they are committed and visible in Job. Stopping a job that is done, and retrying one that
 	// has nothing to retry, is a Conflict; stopping one that is stopped is not. A retry is Invalid if a file of the input is gone, or has
-	// changed and has several splits.
+	// changed and has several splits, and api.Gone if a job is done and this node does not see the spool that its result is in.
 	Stop(ctx context.Context, id uint64) error
 	Retry(ctx context.Context, id uint64) error
 	// Forget returns once the removal of an ended job is committed and visible in Job. Removing one that has not ended is a Conflict.

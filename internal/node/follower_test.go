@@ -390,6 +390,7 @@ func TestResultOnAnotherSpool(t *testing.T) {
 	for _, want := range []string{job.Output, "leader 2 (leader-2:1)", "leader 1 at leader-1:1", "--spool"} {
 		problemOf(t, err, http.StatusGone, want)
 	}
+	problemOf(t, rigs[0].node.Retry(t.Context(), 1), http.StatusGone, "another spool")
 	lone := newRig(t)
 	lone.worker("alice", finishAll)
 	job = submit(t, lone.node, request(1), "")
@@ -398,6 +399,13 @@ func TestResultOnAnotherSpool(t *testing.T) {
 		t.Fatal(err)
 	}
 	problemOf(t, lone.node.Result(t.Context(), 1, io.Discard), http.StatusGone, "is missing, or not reachable")
+	if err := lone.node.Retry(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	finished(t, lone.node, 1)
+	if task, err := lone.node.Task(t.Context(), 1, "map", 0); err != nil || task.Attempts != 2 {
+		t.Errorf("Task() of an output that was lost = %+v, %v, want 2 attempts", task, err)
+	}
 }
 
 // A follower serves the parts of a stage that is final. It may be behind with another one.

@@ -240,14 +240,19 @@ func (n *Node) Forget(ctx context.Context, id uint64) error {
 }
 
 // Retry runs the dead tasks of a job again. It examines the files of the input again, in the caller's goroutine: those that have changed
-// are read in their new form, in an active job too. The problem is a 422 if a file is gone, or has changed and has several splits.
+// are read in their new form, in an active job too. The problem is a 422 if a file is gone, or has changed and has several splits. It also looks at the
+// outputs in the spool, which no commit does: tasks whose output is lost run again, of a job that is done too.
 func (n *Node) Retry(ctx context.Context, id uint64) error {
 	if err := n.acceptsWrites(ctx); err != nil {
 		return err
 	}
+	lost, err := n.LostOutputs(ctx, id)
+	if err != nil {
+		return err
+	}
 	var input *state.Input
 	if err := n.do(ctx, func() {
-		if job := n.loop.controller.Machine().Job(state.JobID(id)); job != nil && job.Status != state.JobDone {
+		if job := n.loop.controller.Machine().Job(state.JobID(id)); job != nil && (job.Status != state.JobDone || len(lost) > 0) {
 			input = &job.Spec.Input // never changes
 		}
 	}); err != nil {
@@ -260,7 +265,7 @@ func (n *Node) Retry(ctx context.Context, id uint64) error {
 			return PlanProblem(err, fmt.Sprintf("job %d cannot be run again", id), "")
 		}
 	}
-	return n.jobCommand(ctx, id, func(e *state.Entry, key string, job state.JobID) { e.Retry(key, job, changed...) })
+	return n.jobCommand(ctx, id, func(e *state.Entry, key string, job state.JobID) { e.RetryLost(key, job, lost, changed...) })
 }
 
 func (n *Node) jobCommand(ctx context.Context, id uint64, add func(e *state.Entry, key string, job state.JobID)) error {

@@ -107,6 +107,7 @@ type resultParts struct {
 // resultFile is an output as its task has made it.
 type resultFile struct {
 	name           blob.Location // empty: that of the part of task
+	stage          int
 	task           uint64
 	size, checksum uint64
 }
@@ -148,7 +149,7 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 
 // file returns the file of a task's output: the published one or, in the spool, that of the attempt.
 func (r *resultParts) file(job *state.Job, stage int, task uint64, out state.Output) resultFile {
-	f := resultFile{task: task, size: out.Size, checksum: out.Checksum}
+	f := resultFile{stage: stage, task: task, size: out.Size, checksum: out.Checksum}
 	switch {
 	case job.Spec.Spool:
 		f.name = r.output.Join(layout.Private(job.UID)).Join(layout.Attempt(job.Stages[stage].Name, task, uint64(out.Winner)))
@@ -222,6 +223,8 @@ func (r *resultParts) open(ctx context.Context, f *resultFile, offset int64) (io
 	switch {
 	case err == nil:
 		return in, nil
+	case r.spool != "" && (errors.Is(err, errChanged) || blob.IsReplaced(err)):
+		return nil, api.Gone("%s is not what its task has written: it was changed or replaced since; a retry of job %d makes it again", file, r.job)
 	case errors.Is(err, errChanged):
 		return nil, api.NewProblem(410, "%s is not what job %d has published: it was changed or replaced since", file, r.job)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -277,7 +280,7 @@ func (r *resultParts) unreachable(file blob.Location) error {
 		}
 	}
 	if len(others) == 0 {
-		return api.Gone("%s is missing, or not reachable from %s: job %[4]d wrote it to the spool %[3]s", file, node, r.spool, r.job)
+		return api.Gone("%s is missing, or not reachable from %s: job %[4]d wrote it to the spool %[3]s; a retry of the job makes it again", file, node, r.spool, r.job)
 	}
 	return api.Gone("%s is not reachable from %s, whose spool is %s: job %d was accepted by a leader with another spool, or the file was removed. "+
 		"Ask another leader (%s), give all leaders one --spool that they share, or submit with --output",
