@@ -956,7 +956,7 @@ func (m *model) register(key string, info WorkerInfo) {
 	case expected:
 		m.record("changed", fmt.Sprintf("worker %d", own.ID), "dead", info.Host)
 	case own.Status == WorkerDead:
-		own.Status = WorkerAlive
+		own.Status, own.Missed = WorkerAlive, 0
 		m.record("joined", fmt.Sprintf("worker %d", own.ID), "alive", info.Host)
 	}
 	m.answer(key, "worker %d", own.ID)
@@ -985,6 +985,9 @@ func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 			detail = ""
 		}
 		m.record("changed", fmt.Sprintf("worker %d", id), to.String(), detail)
+	}
+	if to == WorkerDead && w.Status != to && m.level >= 2 {
+		w.Missed = m.lockFence + 1
 	}
 	if w.Status = to; to == WorkerRemoved {
 		delete(m.workers, id)
