@@ -320,6 +320,61 @@ func (c *Core) endOver(ticked bool) {
 	}
 }
 
+// Remnant is a worker where attempts may run of a job that has ended.
+type Remnant struct {
+	Worker  state.WorkerID
+	Lost    bool // it is not connected, or was removed: it counts until Left has passed, at most
+	Removed bool
+	Left    time.Duration
+}
+
+// Remnants returns what a request waits for that is over, by worker.
+func (c *Core) Remnants(now time.Time, id state.LockID) (list []Remnant) {
+	b := &c.leftovers
+	o := b.over[id]
+	if o == nil || o.ending {
+		return nil
+	}
+	for worker, set := range b.byWorker {
+		r, has := Remnant{Worker: worker, Removed: c.machine.Worker(worker) == nil}, false
+		for _, l := range set {
+			if l.job != o.job {
+				continue
+			}
+			if has = true; !l.until.IsZero() {
+				r.Lost, r.Left = true, max(r.Left, l.until.Sub(now))
+			}
+		}
+		if has {
+			list = append(list, r)
+		}
+	}
+	if c.mayHaveOlder(o.fence, o.wait) {
+		left := b.began.Add(o.wait).Sub(now)
+		if o.wait == 0 {
+			left = c.registry.awaitUntil.Sub(now)
+		}
+		for worker, info := range b.unknown {
+			_, awaited := c.registry.awaited[worker]
+			if len(b.byWorker[worker]) == 0 && (awaited || o.wait > 0 && info.MayRun(o.fence)) {
+				list = append(list, Remnant{worker, true, c.machine.Worker(worker) == nil, max(0, left)})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b Remnant) int { return cmp.Compare(a.Worker, b.Worker) })
+	return list
+}
+
+// OverLock returns the request of a job that has ended, which has its locks still; nil if there is none.
+func (c *Core) OverLock(id state.JobID) *state.Lock {
+	for lock, o := range c.leftovers.over {
+		if l := c.machine.Lock(lock); o.job == id && !o.ending && l != nil {
+			return l
+		}
+	}
+	return nil
+}
+
 // check returns an error if an invariant is broken.
 func (b *leftoverBook) check() error {
 	count := map[state.JobID]int{}

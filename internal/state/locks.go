@@ -154,7 +154,7 @@ func ownerSum(user, holder, name string) uint64 {
 func (l *Lock) text() string {
 	switch {
 	case l.Over:
-		return fmt.Sprintf("job %d, which has ended and whose last attempts are being stopped,", l.Job)
+		return fmt.Sprintf("job %d, which has ended and whose last attempts may still run,", l.Job)
 	case l.Job != 0:
 		return fmt.Sprintf("job %d", l.Job)
 	case l.User != "":

@@ -271,7 +271,7 @@ func (m *model) standing(l *modelLock, user string, wants []LockName) string {
 func (l *modelLock) owner() string {
 	switch {
 	case l.over:
-		return fmt.Sprintf("job %d, which has ended and whose last attempts are being stopped,", l.job)
+		return fmt.Sprintf("job %d, which has ended and whose last attempts may still run,", l.job)
 	case l.job > 0:
 		return fmt.Sprintf("job %d", l.job)
 	case l.user != "":

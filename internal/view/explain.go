@@ -72,6 +72,7 @@ func (e *explainer) advise(format string, args ...any) {
 func (e *explainer) explain(now time.Time) {
 	e.out.Status = jobStatus(e.job, e.core)
 	defer e.skew()
+	defer e.kept()
 	switch e.job.Status {
 	case state.JobDone:
 		e.done()
