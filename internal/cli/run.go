@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -247,8 +248,18 @@ func (a *app) runEmbedded(cmd *cobra.Command, o *runOptions, f *jobFlags, req *a
 		return err
 	}
 	stdout, _ := placeOf(a.stdout)
+	concat, joblog := o.results.concat, o.results.joblog
+	for _, file := range []*string{&concat, &joblog} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil { // --resume may run elsewhere
+			return err
+		}
+	}
 	dir, err := newRunDir(cmd.Context(), runs, runInfo{
-		Created: time.Now(), Owner: a.owner(req), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
+		Created: time.Now(), Owner: a.owner(req), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"),
+		Header: f.header, Concat: concat, Joblog: joblog,
 	}, req, server.Builtins(a.jobs), a.stdin)
 	if err != nil {
 		return err
@@ -291,16 +302,20 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	if err != nil {
 		return errors.Join(err, dir.release())
 	}
+	o.results.concat, o.results.joblog = cmp.Or(o.results.concat, dir.info.Concat), cmp.Or(o.results.joblog, dir.info.Joblog)
 	if err := o.results.check(cmd, req); err != nil {
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {
 		what := ""
-		if printed := printedSince(a.stdout, dir.info.Stdout); printed != nil {
-			_ = printed.Close() // only read
-			what = "; its outputs go on after those that are in the file"
-		} else if req.Output == "" && o.results.concat == "" {
+		if o.results.concat != "" {
+			what = "; its outputs go to " + printable(o.results.concat)
+		} else if req.Output == "" {
 			what = "; the outputs of all its tasks are printed"
+			if printed := printedSince(a.stdout, dir.info.Stdout); printed != nil {
+				_ = printed.Close() // only read
+				what = "; its outputs go on after those that are in the file"
+			}
 		}
 		a.stderr.Printf("resuming run %s: %s%s", dir.info.ID, printable(dir.info.Program), what)
 	}
