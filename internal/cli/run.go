@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,7 +76,7 @@ func (a *app) runCommand() *cobra.Command {
 		Use:   "run PROGRAM",
 		Short: "Start an embedded cluster, run one job, show progress, print the result, exit",
 		Long:  runLong,
-		Example: a.jobExample() + `
+		Example: a.jobExample("run", "wordcount --input books/ --output counts") + `
   bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}
   bridgefour run --lines urls.txt --retries 5 -- curl -fsS`,
@@ -327,6 +328,10 @@ func (a *app) checkOwner(dir *runDir, req *api.JobRequest) error {
 	name := req.Program.Builtin
 	if name == "" || a.own == (dir.info.Owner != "") && slices.Contains(a.builtinNames(), name) {
 		return nil
+	}
+	if dir.info.Owner != "" && dir.info.Owner == a.owner(req) {
+		return &exitError{code: exitUsage, err: fmt.Errorf("run %s is of the job %s, which this program had: it has %s; '%s runs rm %[1]s' removes the run", dir.info.ID, name,
+			strings.Join(a.builtinNames(), ", "), a.program)}
 	}
 	return &exitError{code: exitUsage, err: fmt.Errorf("run %s is of the job %s of another program; continue it by: %s run --resume %[1]s", dir.info.ID, name, dir.info.continues())}
 }
