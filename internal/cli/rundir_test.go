@@ -127,7 +127,8 @@ func TestRemoveAmongOthers(t *testing.T) {
 func TestRecordRun(t *testing.T) {
 	d := makeRuns(t, t.TempDir(), 1)[0]
 	job := &api.Job{Status: api.JobFailed, Stages: []api.Stage{
-		{Name: "map", Role: api.RoleMap, Tasks: 5, Done: 3, Dead: 2}, {Name: "reduce", Role: api.RoleReduce, Parts: true, Tasks: 1, Open: 1},
+		{Name: "map", Role: api.RoleMap, Tasks: 5, Done: 3, Dead: 2},
+		{Name: "reduce", Role: api.RoleReduce, Parts: true, Tasks: 1, Open: 1},
 		{Name: "commit", Role: api.RoleCommit, Tasks: 1, Open: 1},
 	}}
 	if err := d.record(job); err != nil {
