@@ -561,7 +561,7 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 		m.answer(key, "job %d", id)
 		return
 	}
-	if j == nil || j.stages[0].growing && (!j.stages[0].closed || j.status == "stopped") || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
+	if j == nil || j.stages[0].growing && (!j.stages[0].closed || j.status == "stopped") || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) || m.overtaken(j) != nil {
 		m.answer(key, "refused")
 		return
 	}
