@@ -102,7 +102,7 @@ func (a *app) runCommand() *cobra.Command {
 				}
 				return a.dryRun(cmd, req, "", nil, slots)
 			}
-			o.results.header = f.header
+			o.results.setHeader(req, f.header)
 			if o.cluster != "" {
 				return a.runSubmitted(cmd, &o, &f, req)
 			}
@@ -383,7 +383,8 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	c, err := cluster.Client()
 	if err == nil {
 		if o.resume != "" {
-			o.results.begun, o.results.header = dir.info.Stdout, dir.info.Header
+			o.results.begun = dir.info.Stdout
+			o.results.setHeader(req, dir.info.Header)
 		}
 		r := embeddedRun{
 			app: a, follower: a.follower(c, o.watch, o.results), cluster: cluster, dir: dir, request: req, resumed: hold,
