@@ -89,7 +89,7 @@ func TestLostWithWorkers(t *testing.T) {
 		x.failures(m.Job(1).Stages[0])
 		return x.out.Advice
 	}
-	if got := advice(); len(got) != 1 || !strings.HasPrefix(got[0], "find out why 2 workers were lost") {
+	if got := advice(); len(got) != 1 || !strings.HasPrefix(got[0], "find out why one task has lost its worker 2 times") {
 		t.Errorf("advice %q, want to find out why workers were lost", got)
 	}
 	e = state.NewEntry(2, 0)
