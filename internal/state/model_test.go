@@ -579,6 +579,7 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 			if t.status == "dead" && !s.closed {
 				t.status, t.counts = "open", make(map[FailureKind]int)
 			}
+			delete(t.counts, LostOutput)
 		}
 	}
 	j.change(changed)
