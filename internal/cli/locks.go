@@ -126,10 +126,15 @@ func notReleased(lock *api.Lock, all []api.LockHolder, holder string) error {
 	if n, err := fmt.Sscanf(holder, "job %d", &job); n == 1 && err == nil && holder == fmt.Sprintf("job %d", job) {
 		if at := slices.IndexFunc(all, func(h api.LockHolder) bool { return h.Job == job && h.Ended }); at >= 0 {
 			text, advice := view.EndedHolder(&all[at])
-			advice = cmp.Or(advice, "'bridgefour workers remove' gives up a worker that does not stop them")
-			return api.NotFound("nothing is released: job %d has ended, and has its locks until its last attempts have: %s; %s", job, text, advice)
+			if slices.ContainsFunc(all[at].Workers, func(w api.LockWorker) bool { return w.Status == api.LockWorkerStopping }) {
+				advice = cmp.Or(advice, "'bridgefour workers remove' gives up a worker that does not stop them")
+			}
+			if advice != "" {
+				text += "; " + advice
+			}
+			return api.NotFound("nothing is released: job %d has ended, and has its locks until its last attempts have: %s", job, text)
 		}
-		return api.NotFound("nothing is released: a job has its locks until it has ended and its last attempts are stopped; 'bridgefour stop %d' stops it", job)
+		return api.NotFound("nothing is released: a job has its locks until it has ended and its last attempts are stopped; 'bridgefour stop %d' stops it, and 'bridgefour explain %d' says what an end waits for", job, job)
 	}
 	const few = 3
 	var others []string

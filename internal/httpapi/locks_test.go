@@ -63,7 +63,7 @@ func TestLocks(t *testing.T) {
 func TestLockContentType(t *testing.T) {
 	a := newAPI(httpapitest.NewFake())
 	for path, method := range map[string]string{"/v1/locks/a": "PUT", "/v1/locks": "POST"} {
-		r := httptest.NewRequest(method, path, strings.NewReader(`{"holder":"one","names":[{"name":"a"}]}`))
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(`{"holder":"one","names":[{"name":"a"}]}`))
 		if method == "PUT" {
 			r.Body = io.NopCloser(strings.NewReader(`{"holder":"one"}`))
 		}
