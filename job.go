@@ -32,6 +32,13 @@ type Describer interface {
 	Describe() Description
 }
 
+// A SettingsChecker is a [Mapper] that refuses settings at submit, if they are not what its [Description] says alone. An error, which is about all settings that are
+// wrong, refuses the job. It is not called if the description is not met.
+type SettingsChecker interface {
+	Mapper
+	CheckSettings(settings Settings) error
+}
+
 // Description is what the engine needs to know of a job before it runs. The stages follow from the job's methods: see
 // [Collector].
 type Description struct {

@@ -282,7 +282,8 @@ type Task struct {
 	Stage    string     `json:"stage" example:"map"`
 	Status   string     `json:"status" enum:"open,running,done,dead"`
 	Attempts uint32     `json:"attempts" doc:"Attempts that have ended or run"`
-	Input    string     `json:"input,omitempty" doc:"The file, line or number it reads; of several files or items, one a line"`
+	Input    string     `json:"input,omitempty" doc:"The file, line or number it reads, if it reads one"`
+	Inputs   []string   `json:"inputs,omitempty" doc:"The files or items it reads, if it reads several"`
 	Offset   uint64     `json:"offset,omitempty"`
 	Length   uint64     `json:"length,omitempty"`
 	Worker   uint64     `json:"worker,omitempty" doc:"Where it runs, or where the attempt ran that made its output"`
@@ -754,7 +755,7 @@ type Part struct {
 	Task   uint64 `json:"task" doc:"Index in its stage"`
 	Offset uint64 `json:"offset,omitempty" doc:"In the output of the task"`
 	Bytes  int    `json:"bytes"`
-	Input  string `json:"input,omitempty" doc:"The file, line or number that the task reads, unless it reads several files; in its first piece, if requested"`
+	Input  string `json:"input,omitempty" doc:"The file, line or number that the task reads, if it reads one; in its first piece, if requested"`
 	Text   []byte `json:"-"`
 }
 
@@ -802,7 +803,10 @@ type ManifestPart struct {
 	Size    uint64 `json:"size"`
 	Records uint64 `json:"records"`
 	XXH64   string `json:"xxh64" doc:"16 hex digits"`
-	Input   string `json:"input,omitempty" doc:"What the task read: files or items, a line each; the beginning, if it is long"`
-	Offset  uint64 `json:"offset,omitempty" doc:"Position in the file"`
-	Length  uint64 `json:"length,omitempty" doc:"Bytes of the file"`
+	Input   string `json:"input,omitempty" doc:"The file or item that the task read, if it read one; the beginning, if it is long"`
+	// Inputs are those of a task that read several, about 1 KiB of them; InputsMore counts the others.
+	Inputs     []string `json:"inputs,omitempty"`
+	InputsMore uint64   `json:"inputs_more,omitempty"`
+	Offset     uint64   `json:"offset,omitempty" doc:"Position in the file"`
+	Length     uint64   `json:"length,omitempty" doc:"Bytes of the file"`
 }

@@ -76,7 +76,7 @@ type LockConflict struct {
 type LockHolder struct {
 	ID     uint64 `json:"id" doc:"Order of the requests"`
 	Job    uint64 `json:"job,omitempty"`
-	Ended  bool   `json:"ended,omitempty" doc:"The job has ended, and its last attempts are being stopped"`
+	Ended  bool   `json:"ended,omitempty" doc:"The job has ended, and attempts of it may still run"`
 	Holder string `json:"holder,omitempty"`
 	User   string `json:"user,omitempty"`
 	Mode   string `json:"mode" enum:"exclusive,shared"`
@@ -88,6 +88,26 @@ type LockHolder struct {
 	ExpiresInMillis uint64    `json:"expires_in_ms,omitempty" doc:"Of a client's lock, as far as the leader knows"`
 	Place           uint64    `json:"place,omitempty" doc:"Of one that waits: so many earlier requests conflict with it"`
 	Name            string    `json:"name,omitempty" doc:"What it locks, if that is not the name that is asked about"`
+	// Workers is where attempts may run of a job that has ended: the first LockWorkersMax. The leader knows them.
+	Workers     []LockWorker `json:"workers,omitempty" doc:"Where attempts may run of a job that has ended"`
+	MoreWorkers uint64       `json:"more_workers,omitempty" doc:"So many are not listed"`
+}
+
+// LockWorkersMax bounds LockHolder.Workers.
+const LockWorkersMax = 5
+
+// The statuses of a LockWorker.
+const (
+	LockWorkerStopping = "stopping" // it is connected, and stops attempts
+	LockWorkerLost     = "lost"     // it is not connected: what runs there is not known
+	LockWorkerRemoved  = "removed"  // as it ran attempts: they are being stopped
+)
+
+// LockWorker is a worker that the locks of a job wait for.
+type LockWorker struct {
+	Worker     uint64 `json:"worker"`
+	Status     string `json:"status" enum:"stopping,lost,removed"`
+	LeftMillis uint64 `json:"left_ms,omitempty" doc:"Of one that is lost or removed: for how long it is waited for at most"`
 }
 
 // Lock is a name that is held or waited for.

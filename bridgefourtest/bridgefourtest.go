@@ -65,11 +65,16 @@ func (r *Result) Text() string {
 }
 
 // Run runs a job's tasks one after the other, once each, and its Collect. A job that describes itself as done by the first success ends with that. The error is that of the first failed task, prefixed by the
-// task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting", or of the settings.
+// task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting", or that of a submit, which refuses settings and records.
 func Run(ctx context.Context, job bridgefour.Job, input Input) (Result, error) {
 	r := run{input: input, result: Result{PartsAreResult: true}}
 	if described, ok := job.(bridgefour.Describer); ok {
-		r.first = described.Describe().FirstSuccess
+		d := described.Describe()
+		r.first = d.FirstSuccess
+		kind, _, _ := strings.Cut(cmp.Or(input.Records, "lines"), ":")
+		if len(d.Records) > 0 && !slices.Contains(d.Records, kind) {
+			return Result{}, fmt.Errorf("%s reads records of the kinds %s, and not %s", job.Name(), strings.Join(d.Records, ", "), kind)
+		}
 	}
 	var err error
 	if staged, ok := job.(stage.Job); ok {
@@ -106,6 +111,9 @@ func (r *run) ended(part string, err error) (ends bool, _ error) {
 // mapper runs a bridgefour.Mapper.
 func (r *run) mapper(ctx context.Context, job bridgefour.Job) error {
 	mapper, err := hooks.Open(job)
+	if checker, ok := job.(bridgefour.SettingsChecker); ok && err == nil {
+		err = checker.CheckSettings(r.input.Settings)
+	}
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/bridgefourtest"
+	"github.com/bridgefour/bridgefour/jobs"
 )
 
 // longest writes the longest line of each split; its result is the longest of all.
@@ -116,5 +117,21 @@ func TestRunFirstSuccess(t *testing.T) {
 	}
 	if got, err := bridgefourtest.Run(t.Context(), job, bridgefourtest.Input{Items: []string{"a", "b"}}); err == nil || !strings.Contains(err.Error(), "map/0") || got.Text() != "" {
 		t.Errorf("Run() = %q, %v, want the failure of map/0", got.Text(), err)
+	}
+}
+
+// TestRunRefuses: what a submit refuses is not run.
+func TestRunRefuses(t *testing.T) {
+	for _, test := range []struct {
+		input bridgefourtest.Input
+		want  string
+	}{
+		{bridgefourtest.Input{Records: "csv", Settings: map[string]string{"pattern": "x"}}, "grep reads records of the kinds lines, jsonl, and not csv"},
+		{bridgefourtest.Input{Settings: map[string]string{"pattern": "("}}, `invalid setting pattern="(": want a regular expression`},
+	} {
+		test.input.Files = []string{"x\n"}
+		if _, err := bridgefourtest.Run(t.Context(), jobs.Grep{}, test.input); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("Run(%+v): %v, want %s", test.input, err, test.want)
+		}
 	}
 }

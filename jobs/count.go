@@ -148,10 +148,10 @@ func (c *counter) add(t *stage.Task, line []byte) error {
 		return c.lines.tooLong()
 	}
 	if c.Key > 0 {
-		key, ok = field(line, c.Key, c.sep)
+		key, ok = field(withoutCR(line), c.Key, c.sep)
 	}
 	if ok && c.Value > 0 {
-		value, ok = field(line, c.Value, c.sep)
+		value, ok = field(withoutCR(line), c.Value, c.sep)
 	}
 	if !ok {
 		return noField(t.Path, line, max(c.Key, c.Value))

@@ -48,7 +48,7 @@ func (d *distinct) Run(_ context.Context, t *stage.Task) error {
 			value := line
 			if d.Field > 0 {
 				var ok bool
-				if value, ok = field(line, d.Field, d.sep); !ok {
+				if value, ok = field(withoutCR(line), d.Field, d.sep); !ok {
 					return noField(t.Path, line, d.Field)
 				}
 			}

@@ -22,7 +22,7 @@ func separator(text string) (sep []byte, err error) {
 	return []byte(text), nil
 }
 
-// field is the field of a line with a number from 1. It is false if the line has fewer. A carriage return before the line end is not of a field.
+// field is the field of a line with a number from 1. It is false if the line has fewer.
 func field(line []byte, number int, sep []byte) ([]byte, bool) {
 	if len(sep) == 0 {
 		for f := range bytes.FieldsSeq(line) {
@@ -40,12 +40,12 @@ func field(line []byte, number int, sep []byte) ([]byte, bool) {
 		line = line[at+len(sep):]
 	}
 	if at := bytes.Index(line, sep); at >= 0 {
-		return line[:at], true
+		line = line[:at]
 	}
-	return withoutCR(line), true
+	return line, true
 }
 
-// withoutCR is a line without the carriage return of a file with CRLF line ends.
+// withoutCR is a line without the carriage return of a file with CRLF line ends, which is not of its last field.
 func withoutCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte{'\r'}) }
 
 // noField is the error of a line that lacks a field. Its end may be left out of the message.

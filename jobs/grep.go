@@ -32,9 +32,16 @@ func (Grep) Describe() bridgefour.Description {
 			{Key: "pattern", Usage: "regular expression (RE2)", Required: true},
 			{Key: "ignore_case", Usage: "ignore case", Type: "bool", Default: "false"},
 			{Key: "invert", Usage: "the lines that do not match", Type: "bool", Default: "false"},
-			{Key: "count", Usage: "the number of lines of each input", Type: "bool", Default: "false"},
+			{Key: "count", Usage: "the number of lines instead, of each input that has any", Type: "bool", Default: "false"},
 		},
 	}
+}
+
+// CheckSettings refuses an invalid pattern.
+func (Grep) CheckSettings(settings bridgefour.Settings) error {
+	_, err := matcher(settings)
+	_, countErr := settings.Bool("count", false)
+	return errors.Join(err, countErr)
 }
 
 // Map writes or counts the lines of a split.

@@ -23,7 +23,7 @@ func Top() b4.Job {
 			value := line
 			if cfg.Field > 0 {
 				var ok bool
-				if value, ok = field(line, cfg.Field, sep); !ok {
+				if value, ok = field(withoutCR(line), cfg.Field, sep); !ok {
 					return noField(t.Input(), line, cfg.Field)
 				}
 			}

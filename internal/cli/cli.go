@@ -139,7 +139,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "bridgefour",
 		Short: "One computation over many inputs, on one machine or a thousand, each output exactly once",
-		Example: a.jobExample() + `
+		Example: a.jobExample("run", "wordcount --input books/ --output counts") + `
   bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}`,
 		SilenceErrors: true,

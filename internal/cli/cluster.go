@@ -144,6 +144,8 @@ func (a *app) removeCommand() *cobra.Command {
 	var cluster string
 	cmd := &cobra.Command{
 		Use: "remove W", Short: "Remove a worker; its attempts are run on other workers", Args: oneArg("a worker's number"),
+		Long: `Remove a worker. A live one stops its attempts and ends; they are run on other workers. The removal of a lost one says that its machine is gone: locks
+of jobs that had attempts there are free at once. Remove no lost worker that may still run.`,
 		Example: "  bridgefour workers remove 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.numbered(cmd, "worker", args, cluster)

@@ -96,8 +96,8 @@ func exitStatus(job *api.Job) error {
 // taskFailure describes a dead task: its input, its attempts and its last error.
 func taskFailure(t *api.Task) string {
 	text := t.Name
-	if t.Input != "" {
-		text += " (" + inputText(t) + ")"
+	if input := inputText(t); input != "" {
+		text += " (" + input + ")"
 	}
 	text += ", " + plural(uint64(t.Attempts), "attempt")
 	if len(t.Failures) == 0 {
@@ -108,12 +108,19 @@ func taskFailure(t *api.Task) string {
 	return text + ": " + strings.ReplaceAll(printableLines(message), "\n", "\n    ")
 }
 
-// inputText describes the input of a task.
+// inputText describes the input of a task; empty: it reads none.
 func inputText(t *api.Task) string {
 	const inputMax = 120
-	text := printable(t.Input)
+	text, several := t.Input, len(t.Inputs) > 1
+	if several {
+		text = t.Inputs[0]
+	}
+	text = printable(text)
 	if runes := []rune(text); len(runes) > inputMax {
 		text = string(runes[:inputMax]) + "…"
+	}
+	if several {
+		text += fmt.Sprintf(" and %d more", len(t.Inputs)-1)
 	}
 	if t.Offset > 0 {
 		text += " from byte " + strconv.FormatUint(t.Offset, 10)

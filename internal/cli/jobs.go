@@ -463,8 +463,8 @@ func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON 
 	t := newTable(a.stdout)
 	t.row("task", task.Name)
 	t.row("status", task.Status)
-	if task.Input != "" {
-		t.row("input", inputText(&task))
+	if input := inputText(&task); input != "" {
+		t.row("input", input)
 	}
 	t.row("attempts", strconv.Itoa(int(task.Attempts)))
 	if task.Worker != 0 {

@@ -19,6 +19,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/keeper"
+	"github.com/bridgefour/bridgefour/internal/view"
 )
 
 // Exit codes of lock for its command, as of a shell.
@@ -303,7 +304,8 @@ func conflictText(c *api.LockConflict, now time.Time) string {
 func holderText(h *api.LockHolder) string {
 	switch {
 	case h.Ended:
-		return fmt.Sprintf("job %d (ended, its last attempts are being stopped)", h.Job)
+		text, _ := view.EndedHolder(h)
+		return fmt.Sprintf("job %d (ended, %s)", h.Job, text)
 	case h.Job > 0:
 		return "job " + strconv.FormatUint(h.Job, 10)
 	case h.Holder == "":

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/view"
 )
 
 func (a *app) locksCommand() *cobra.Command {
@@ -122,10 +124,17 @@ func (a *app) releaseLock(ctx context.Context, c *client.Client, name, holder st
 func notReleased(lock *api.Lock, all []api.LockHolder, holder string) error {
 	var job uint64
 	if n, err := fmt.Sscanf(holder, "job %d", &job); n == 1 && err == nil && holder == fmt.Sprintf("job %d", job) {
-		if slices.ContainsFunc(all, func(h api.LockHolder) bool { return h.Job == job && h.Ended }) {
-			return api.NotFound("nothing is released: job %d has ended, and has its locks until its last attempts have; a worker that does not stop them is given up with 'bridgefour workers remove'", job)
+		if at := slices.IndexFunc(all, func(h api.LockHolder) bool { return h.Job == job && h.Ended }); at >= 0 {
+			text, advice := view.EndedHolder(&all[at])
+			if slices.ContainsFunc(all[at].Workers, func(w api.LockWorker) bool { return w.Status == api.LockWorkerStopping }) {
+				advice = cmp.Or(advice, "'bridgefour workers remove' gives up a worker that does not stop them")
+			}
+			if advice != "" {
+				text += "; " + advice
+			}
+			return api.NotFound("nothing is released: job %d has ended, and has its locks until its last attempts have: %s", job, text)
 		}
-		return api.NotFound("nothing is released: a job has its locks until it has ended and its last attempts are stopped; 'bridgefour stop %d' stops it", job)
+		return api.NotFound("nothing is released: a job has its locks until it has ended and its last attempts are stopped; 'bridgefour stop %d' stops it, and 'bridgefour explain %d' says what an end waits for", job, job)
 	}
 	const few = 3
 	var others []string

@@ -101,17 +101,17 @@ func (a *app) nameOwn(root *cobra.Command) {
 	}
 }
 
-// jobExample is the command line of a job that the program has, for help.
-func (a *app) jobExample() string {
+// jobExample is the line of an example in the help of a command, about a job that the program has: a built-in one, with its arguments, unless it has its own.
+func (a *app) jobExample(command, builtin string) string {
 	if !a.own || len(a.jobs) == 0 {
-		return "  bridgefour run wordcount --input books/ --output counts"
+		return "  bridgefour " + command + " " + builtin
 	}
 	d := program.Describe(a.jobs[0])
 	arguments := d.Example
 	if arguments == "" && !d.NoInput {
 		arguments = "--input books/ --output results"
 	}
-	return strings.TrimRight("  bridgefour run "+placeholder.Quote(d.Name)+" "+arguments, " ")
+	return strings.TrimRight("  bridgefour "+command+" "+placeholder.Quote(d.Name)+" "+arguments, " ")
 }
 
 // checkJobs refuses jobs that could not be told apart, or not be run.

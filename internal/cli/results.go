@@ -30,7 +30,7 @@ type resultFlags struct {
 	stderr    bool
 	joblog    string
 	concat    string
-	header    int    // lines that each output begins with, of which concat gets those of the first only
+	header    int    // lines that each output begins with, of which concat gets those of the first only: see setHeader
 	begun     *place // where an earlier run has begun to print; nil: there is none, or not in a file
 }
 
@@ -42,7 +42,16 @@ func (f *resultFlags) add(flags *pflag.FlagSet) {
 // addConcat adds the flag of a command whose job ends with it.
 func (f *resultFlags) addConcat(flags *pflag.FlagSet) {
 	flags.StringVar(&f.concat, "concat", "", "write the outputs to `file`, one after another in task order; it is there when the job is done. With --header N, only the "+
-		"first output keeps its first N lines, also of a job without --input")
+		"first output of a command without --reduce keeps its first N lines, also of a job without --input")
+}
+
+// setHeader sets how many lines all outputs but the first lose in the file of --concat, if --header of their job is n. Splits have the header, so the
+// outputs of a command that reads them do. Built-in jobs and jobs of the SDK skip it, and outputs of --reduce are of keys.
+func (f *resultFlags) setHeader(r *api.JobRequest, n int) {
+	f.header = 0
+	if len(r.Program.Command) > 0 && r.Program.Reduce == "" {
+		f.header = n
+	}
 }
 
 // addLive adds the flags of commands that wait for a job.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,7 +76,7 @@ func (a *app) runCommand() *cobra.Command {
 		Use:   "run PROGRAM",
 		Short: "Start an embedded cluster, run one job, show progress, print the result, exit",
 		Long:  runLong,
-		Example: a.jobExample() + `
+		Example: a.jobExample("run", "wordcount --input books/ --output counts") + `
   bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}
   bridgefour run --lines urls.txt --retries 5 -- curl -fsS`,
@@ -100,7 +102,7 @@ func (a *app) runCommand() *cobra.Command {
 				}
 				return a.dryRun(cmd, req, "", nil, slots)
 			}
-			o.results.header = f.header
+			o.results.setHeader(req, f.header)
 			if o.cluster != "" {
 				return a.runSubmitted(cmd, &o, &f, req)
 			}
@@ -247,8 +249,18 @@ func (a *app) runEmbedded(cmd *cobra.Command, o *runOptions, f *jobFlags, req *a
 		return err
 	}
 	stdout, _ := placeOf(a.stdout)
+	concat, joblog := o.results.concat, o.results.joblog
+	for _, file := range []*string{&concat, &joblog} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil { // --resume may run elsewhere
+			return err
+		}
+	}
 	dir, err := newRunDir(cmd.Context(), runs, runInfo{
-		Created: time.Now(), Owner: a.owner(req), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
+		Created: time.Now(), Owner: a.owner(req), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"),
+		Header: f.header, Concat: concat, Joblog: joblog,
 	}, req, server.Builtins(a.jobs), a.stdin)
 	if err != nil {
 		return err
@@ -291,16 +303,20 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	if err != nil {
 		return errors.Join(err, dir.release())
 	}
+	o.results.concat, o.results.joblog = cmp.Or(o.results.concat, dir.info.Concat), cmp.Or(o.results.joblog, dir.info.Joblog)
 	if err := o.results.check(cmd, req); err != nil {
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {
 		what := ""
-		if printed := printedSince(a.stdout, dir.info.Stdout); printed != nil {
-			_ = printed.Close() // only read
-			what = "; its outputs go on after those that are in the file"
-		} else if req.Output == "" && o.results.concat == "" {
+		if o.results.concat != "" {
+			what = "; its outputs go to " + printable(o.results.concat)
+		} else if req.Output == "" {
 			what = "; the outputs of all its tasks are printed"
+			if printed := printedSince(a.stdout, dir.info.Stdout); printed != nil {
+				_ = printed.Close() // only read
+				what = "; its outputs go on after those that are in the file"
+			}
 		}
 		a.stderr.Printf("resuming run %s: %s%s", dir.info.ID, printable(dir.info.Program), what)
 	}
@@ -312,6 +328,10 @@ func (a *app) checkOwner(dir *runDir, req *api.JobRequest) error {
 	name := req.Program.Builtin
 	if name == "" || a.own == (dir.info.Owner != "") && slices.Contains(a.builtinNames(), name) {
 		return nil
+	}
+	if dir.info.Owner != "" && dir.info.Owner == a.owner(req) {
+		return &exitError{code: exitUsage, err: fmt.Errorf("run %s is of the job %s, which this program had: it has %s; '%s runs rm %[1]s' removes the run", dir.info.ID, name,
+			strings.Join(a.builtinNames(), ", "), a.program)}
 	}
 	return &exitError{code: exitUsage, err: fmt.Errorf("run %s is of the job %s of another program; continue it by: %s run --resume %[1]s", dir.info.ID, name, dir.info.continues())}
 }
@@ -363,7 +383,8 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	c, err := cluster.Client()
 	if err == nil {
 		if o.resume != "" {
-			o.results.begun, o.results.header = dir.info.Stdout, dir.info.Header
+			o.results.begun = dir.info.Stdout
+			o.results.setHeader(req, dir.info.Header)
 		}
 		r := embeddedRun{
 			app: a, follower: a.follower(c, o.watch, o.results), cluster: cluster, dir: dir, request: req, resumed: hold,

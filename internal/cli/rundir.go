@@ -49,7 +49,9 @@ type runInfo struct {
 	Secrets  bool      `json:"secrets,omitempty"` // which are not in request.json
 	Growing  bool      `json:"growing,omitempty"` // the rest of standard input was still coming when it began
 	Stdout   *place    `json:"stdout,omitempty"`  // where the outputs begin; nil: not a regular file
-	Header   int       `json:"header,omitempty"`  // first lines of each output, for --concat
+	Header   int       `json:"header,omitempty"`  // --header of the request, for --concat
+	Concat   string    `json:"concat,omitempty"`  // the file of --concat, absolute
+	Joblog   string    `json:"joblog,omitempty"`  // that of --joblog
 	Owner    string    `json:"owner,omitempty"`   // path of the program of a user whose job it is; empty: any program continues it that has such a job
 
 	// How it ended last; absent while it runs for the first time, and if its process was killed then.

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/jobs"
 )
 
 // makeRuns makes n runs, a minute apart, the oldest first. They are held.
@@ -125,7 +127,8 @@ func TestRemoveAmongOthers(t *testing.T) {
 func TestRecordRun(t *testing.T) {
 	d := makeRuns(t, t.TempDir(), 1)[0]
 	job := &api.Job{Status: api.JobFailed, Stages: []api.Stage{
-		{Name: "map", Role: api.RoleMap, Tasks: 5, Done: 3, Dead: 2}, {Name: "reduce", Role: api.RoleReduce, Parts: true, Tasks: 1, Open: 1},
+		{Name: "map", Role: api.RoleMap, Tasks: 5, Done: 3, Dead: 2},
+		{Name: "reduce", Role: api.RoleReduce, Parts: true, Tasks: 1, Open: 1},
 		{Name: "commit", Role: api.RoleCommit, Tasks: 1, Open: 1},
 	}}
 	if err := d.record(job); err != nil {
@@ -133,5 +136,28 @@ func TestRecordRun(t *testing.T) {
 	}
 	if got := d.info; got.Status != api.JobFailed || got.Tasks != 6 || got.Done != 3 || got.Failed != 2 {
 		t.Errorf("recorded %s, %d tasks, %d done, %d failed; want failed, 6, 3, 2", got.Status, got.Tasks, got.Done, got.Failed)
+	}
+}
+
+// A run of a job of a program is continued by that program, which may have been built again without the job.
+func TestCheckOwner(t *testing.T) {
+	here, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &app{own: true, program: "./mine", jobs: []bridgefour.Job{jobs.Sample{}}}
+	for _, test := range []struct{ job, owner, want string }{
+		{"Sample", here, ""},
+		{"gone", here, "run 7 is of the job gone, which this program had: it has Sample; './mine runs rm 7' removes the run"},
+		{"gone", "/bin/other", "run 7 is of the job gone of another program; continue it by: /bin/other run --resume 7"},
+	} {
+		got := ""
+		err := a.checkOwner(&runDir{info: runInfo{ID: "7", Owner: test.owner}}, &api.JobRequest{Program: api.Program{Builtin: test.job}})
+		if err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("checkOwner() of the job %s of %s = %q, want %q", test.job, test.owner, got, test.want)
+		}
 	}
 }

@@ -23,7 +23,7 @@ func (a *app) submitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "submit PROGRAM | submit -f FILE",
 		Short: "Submit a job, or several, to a cluster and print their numbers",
-		Example: `  bridgefour submit wordcount --input /data/books --output /data/counts
+		Example: a.jobExample("submit", "wordcount --input /data/books --output /data/counts") + `
   bridgefour submit -f job.yaml --wait
   bridgefour submit -f flow.yaml --overwrite`,
 		ValidArgsFunction: a.completeBuiltins,

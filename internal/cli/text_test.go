@@ -180,3 +180,16 @@ func TestReportOfARun(t *testing.T) {
 		}
 	}
 }
+
+func TestInputText(t *testing.T) {
+	for want, task := range map[string]api.Task{
+		"":                  {},
+		"/a":                {Input: "/a"},
+		`/a\nb from byte 7`: {Input: "/a\nb", Offset: 7},
+		`/a\nb and 2 more`:  {Inputs: []string{"/a\nb", "/c", "/d"}},
+	} {
+		if got := inputText(&task); got != want {
+			t.Errorf("inputText(%+v) = %q, want %q", task, got, want)
+		}
+	}
+}

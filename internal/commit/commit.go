@@ -33,8 +33,10 @@ type Output struct {
 // Input is what the task of a part reads.
 type Input struct {
 	Part           uint64
-	Name           string // a file, or items; empty: not known
-	Offset, Length uint64 // in the file
+	Name           string   // a file or an item; empty: not known, or several
+	Names          []string // several: the first ones
+	More           uint64   // besides these
+	Offset, Length uint64   // in the file
 }
 
 // validate prevents the removal of anything but the job's own folder.

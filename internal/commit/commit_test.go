@@ -540,7 +540,7 @@ func TestInputs(t *testing.T) {
 	if _, err := commit.Publish(t.Context(), store, j.out, j.seq()); !errors.Is(err, lost) {
 		t.Errorf("Publish = %v, want %v", err, lost)
 	}
-	j.out.Inputs = inputs([]commit.Input{{Part: 0, Name: "a\n\"b\""}, {Part: 1, Name: "/f", Offset: 5, Length: 6}, {Part: 2, Name: "no part"}, {Part: 4, Name: "\xff"}}, nil)
+	j.out.Inputs = inputs([]commit.Input{{Part: 0, Name: "a\n\"b\""}, {Part: 1, Name: "/f", Offset: 5, Length: 6}, {Part: 2, Name: "no part"}, {Part: 3, Names: []string{"a\nb", "c"}, More: 7, Length: 8}, {Part: 4, Name: "\xff"}}, nil)
 	j.publish(t, store)
 	var manifest api.Manifest
 	if err := json.Unmarshal([]byte(blobtest.Get(t, store, dir.Join(layout.Partial))), &manifest); err != nil {
@@ -548,9 +548,11 @@ func TestInputs(t *testing.T) {
 	}
 	var got []string
 	for _, p := range manifest.Parts {
-		got = append(got, fmt.Sprintf("%s %q %d %d", p.Part, p.Input, p.Offset, p.Length))
+		got = append(got, fmt.Sprintf("%s %q %q %d %d %d", p.Part, p.Input, p.Inputs, p.InputsMore, p.Offset, p.Length))
 	}
-	want := []string{`part-00000 "a\n\"b\"" 0 0`, `part-00001 "/f" 5 6`, `part-00003 "" 0 0`, "part-00004 \"\ufffd\" 0 0"}
+	want := []string{
+		`part-00000 "a\n\"b\"" [] 0 0 0`, `part-00001 "/f" [] 0 5 6`, `part-00003 "" ["a\nb" "c"] 7 0 8`, "part-00004 \"\ufffd\" [] 0 0 0",
+	}
 	if strings.Join(got, ";") != strings.Join(want, ";") {
 		t.Errorf("parts = %q, want %q", got, want)
 	}

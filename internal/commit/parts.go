@@ -348,14 +348,21 @@ func (p *publication) inputs() iter.Seq2[Input, error] {
 
 // appendInput appends the fields of what a task reads.
 func appendInput(line []byte, in *Input) []byte {
-	if in.Name == "" {
+	key, value := "input", any(in.Name)
+	switch {
+	case len(in.Names) > 0:
+		key, value = "inputs", in.Names
+	case in.Name == "":
 		return line
 	}
-	name, err := json.Marshal(in.Name)
+	text, err := json.Marshal(value)
 	if err != nil {
-		return line // not of a string
+		return line // not of strings
 	}
-	line = append(append(line, `,"input":`...), name...)
+	line = fmt.Appendf(line, `,%q:%s`, key, text)
+	if in.More > 0 {
+		line = fmt.Appendf(line, `,"inputs_more":%d`, in.More)
+	}
 	if in.Offset > 0 {
 		line = fmt.Appendf(line, `,"offset":%d`, in.Offset)
 	}

@@ -136,10 +136,11 @@ func TestLockOverIsSaid(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"locks"}, 0, "job 1 (ended, its last attempts are being stopped)"},
-		{[]string{"explain", "2"}, 0, "an exclusive lock on x, held by job 1 (ended, its last attempts are being stopped)"},
+		{[]string{"locks"}, 0, "job 1 (ended, its last attempts are being stopped on worker "},
+		{[]string{"explain", "2"}, 0, "an exclusive lock on x, held by job 1 (ended, its last attempts are being stopped on worker "},
+		{[]string{"explain", "1"}, 0, "it has its locks until its last attempts have ended: its last attempts are being stopped on worker "},
 		{[]string{"lock", "x", "--no-wait", "--", "true"}, 75, "job 1"},
-		{[]string{"submit", "--lock", "x", "--on-conflict", "fail", "--range", "1-1", "--", "true"}, 2, "job 1, which has ended and whose last attempts are being stopped, holds"},
+		{[]string{"submit", "--lock", "x", "--on-conflict", "fail", "--range", "1-1", "--", "true"}, 2, "job 1, which has ended and whose last attempts may still run, holds"},
 		{[]string{"locks", "release", "x", "--holder", "job 1"}, 2, "job 1 has ended, and has its locks until its last attempts have"},
 	} {
 		code, stdout, stderr := s.cli(test.args...)

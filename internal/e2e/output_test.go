@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,9 +72,9 @@ func wantOutput(t *testing.T, dir string, parts [][]byte, others ...string) api.
 		}
 		is := api.ManifestPart{
 			Part: fmt.Sprintf("part-%05d", i), Size: uint64(len(got)), Records: lines, XXH64: fmt.Sprintf("%016x", xxhash.Sum64(got)),
-			Input: listed.Input, Offset: listed.Offset, Length: listed.Length, // package commit tests them
 		}
-		if listed != is {
+		listed.Input, listed.Inputs, listed.InputsMore, listed.Offset, listed.Length = "", nil, 0, 0, 0 // package commit tests them
+		if !reflect.DeepEqual(listed, is) {
 			t.Errorf("manifest %+v, want %+v", listed, is)
 		}
 	}

@@ -48,6 +48,7 @@ func (a *API) addLocks() {
 		})
 	put := operation(http.MethodPut, "/v1/locks/{name}", "put-lock", "locks", "Acquire a name, or renew it: the same holder never takes it twice")
 	put.Errors = []int{http.StatusConflict, http.StatusTooManyRequests}
+	put.Middlewares = huma.Middlewares{anyContentType}
 	addWrite(a, put, func(ctx context.Context, in *putLock) (api.LockGrant, error) {
 		return a.lock(ctx, &api.LockRequest{LockTerms: in.Body.LockTerms, Names: []api.LockName{{Name: in.Name, Mode: in.Body.Mode}}})
 	})
@@ -57,6 +58,22 @@ func (a *API) addLocks() {
 			return a.leader.Unlock(ctx, in.Holder, []string{in.Name})
 		})
 	a.addLockBatch()
+}
+
+// anyContentType reads a body as JSON whatever its type is: 'curl -d' sends that of a form. The other requests for locks have it from decodeBody.
+func anyContentType(ctx huma.Context, next func(huma.Context)) { next(jsonBody{ctx}) }
+
+// jsonBody is a request whose body is JSON.
+type jsonBody struct{ humaContext }
+
+type humaContext = huma.Context // which has a method Context
+
+// Header returns a header field.
+func (c jsonBody) Header(name string) string {
+	if name == "Content-Type" {
+		return "application/json"
+	}
+	return c.humaContext.Header(name)
 }
 
 // lockWaitsMax bounds the requests that may wait for a lock. The newest above it are refused, and may be sent again.

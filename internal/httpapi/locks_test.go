@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -54,6 +56,22 @@ func TestLocks(t *testing.T) {
 	}
 	if _, p := put("licence", `{"holder":"two"}`); p != nil {
 		t.Errorf("acquire what was released = %v", p)
+	}
+}
+
+// TestLockContentType: 'curl -d' sends the content type of a form.
+func TestLockContentType(t *testing.T) {
+	a := newAPI(httpapitest.NewFake())
+	for path, method := range map[string]string{"/v1/locks/a": "PUT", "/v1/locks": "POST"} {
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(`{"holder":"one","names":[{"name":"a"}]}`))
+		if method == "PUT" {
+			r.Body = io.NopCloser(strings.NewReader(`{"holder":"one"}`))
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		if a.ServeHTTP(w, r); w.Code != http.StatusOK {
+			t.Errorf("%s %s = %d %s, want 200", method, path, w.Code, w.Body)
+		}
 	}
 }
 

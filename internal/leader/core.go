@@ -224,12 +224,21 @@ func (c *Core) handle(in Input) error {
 	case Hello:
 		c.handleHello(in)
 	case Report:
-		if s := c.registry.sessions[in.Session]; s != nil && s.worker != nil {
+		switch s := c.registry.sessions[in.Session]; {
+		case s == nil:
+		case s.worker != nil:
 			c.handleReport(s.worker, in.Report)
+		case s.leaving != 0:
+			c.handleLeaving(s, in.Report)
 		}
 	case Drained:
-		if s := c.registry.sessions[in.Session]; s != nil && s.worker != nil {
+		switch s := c.registry.sessions[in.Session]; {
+		case s == nil:
+		case s.worker != nil:
 			c.drained(s.worker)
+		case s.leaving != 0:
+			c.leftovers.known(s.leaving, nil)
+			c.leave(s, s.leaving)
 		}
 	case Closed:
 		if w := c.registry.detach(in.Session); w != nil {

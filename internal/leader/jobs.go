@@ -296,20 +296,24 @@ func (c *Core) forgetOne() {
 
 // workerChanged handles a new status of a worker.
 func (c *Core) workerChanged(id state.WorkerID) {
-	if c.machine.Worker(id) == nil {
+	info, w := c.machine.Worker(id), c.registry.workers[id]
+	if info == nil {
 		c.arrived(id)
+		c.leftovers.removed(id, w)
+	} else {
+		c.leftovers.status(info)
 	}
-	w := c.registry.workers[id]
 	if w == nil {
 		return
 	}
-	info := c.machine.Worker(id)
 	switch {
 	case info == nil:
-		if w.session != nil {
-			c.dismiss(w.session)
+		if !w.lost {
+			c.loseLeftovers(w)
 		}
-		c.loseLeftovers(w)
+		if w.session != nil {
+			c.dismiss(w.session, id)
+		}
 		c.reopenAll(w, nil)
 		c.sched.Leave(&w.Worker)
 		c.registry.remove(w)
@@ -337,6 +341,7 @@ func (c *Core) forgetDead() {
 		}
 	}
 	if dead > deadWorkersMax {
+		c.leftovers.forgotten[oldest] = struct{}{}
 		c.open().SetWorker("", oldest, state.WorkerRemoved)
 	}
 }

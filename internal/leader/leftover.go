@@ -29,7 +29,8 @@ const (
 //   - those of other jobs count no more once their worker is lost. What they still do disturbs no other job: they write to private places, their outputs are void, and
 //     publication is checked by the fencing number.
 //
-// Attempts that an earlier leader has granted are known when their worker has come; until then, it counts as having some of each job of before the term.
+// Attempts that an earlier leader has granted are known when their worker has come; until then, it counts as having some of each job of before the term that began before the
+// worker was dead. If a user removes a worker that is dead or lost, its machine is gone, and nothing runs there.
 type leftoverBook struct {
 	byWorker map[state.WorkerID]map[state.Lease]*leftover
 	jobs     map[state.JobID]int // how many each has
@@ -40,7 +41,9 @@ type leftoverBook struct {
 	unled   time.Duration
 	began   time.Time // of the term
 	fence   uint64    // the last fencing number of before the term: jobs with a later one have no attempts of before
-	unknown map[state.WorkerID]struct{}
+	unknown map[state.WorkerID]*state.Worker
+	// forgotten is the dead workers that the leader itself removes.
+	forgotten map[state.WorkerID]struct{}
 }
 
 // leftover is an attempt.
@@ -61,10 +64,11 @@ type overLock struct {
 func newLeftoverBook(m *state.Machine, unled time.Duration, now time.Time) leftoverBook {
 	b := leftoverBook{
 		byWorker: map[state.WorkerID]map[state.Lease]*leftover{}, jobs: map[state.JobID]int{}, over: map[state.LockID]*overLock{},
-		unled: cmp.Or(unled, unledMax), began: now, fence: m.Fence(), unknown: map[state.WorkerID]struct{}{},
+		unled: cmp.Or(unled, unledMax), began: now, fence: m.Fence(), unknown: map[state.WorkerID]*state.Worker{},
+		forgotten: map[state.WorkerID]struct{}{},
 	}
 	for _, id := range m.Workers() {
-		b.unknown[id] = struct{}{}
+		b.unknown[id] = m.Worker(id)
 	}
 	return b
 }
@@ -107,6 +111,23 @@ func (b *leftoverBook) known(id state.WorkerID, runs map[state.Lease]struct{}) {
 		} else {
 			b.end(id, number)
 		}
+	}
+}
+
+// status notes the status of a worker that has not come.
+func (b *leftoverBook) status(info *state.Worker) {
+	if b.unknown[info.ID] != nil {
+		b.unknown[info.ID] = info
+	}
+}
+
+// removed notes that a worker was removed, which is nil if it has not come. If it was lost, its machine is gone, unless the leader itself has removed it because there are too many.
+func (b *leftoverBook) removed(id state.WorkerID, w *worker) {
+	before := b.unknown[id]
+	lost := w != nil && w.lost || w == nil && before != nil && before.Status == state.WorkerDead
+	_, forgotten := b.forgotten[id]
+	if delete(b.forgotten, id); lost && !forgotten {
+		b.known(id, nil)
 	}
 }
 
@@ -178,6 +199,30 @@ func (c *Core) loseLeftovers(w *worker) {
 	c.leftovers.lose(w.ID, w.heard)
 }
 
+// leave keeps the session of a worker that was removed while attempts may run there, until they have ended: it reports that.
+func (c *Core) leave(s *session, id state.WorkerID) {
+	s.worker, s.leaving = nil, id
+	if len(c.leftovers.byWorker[id]) == 0 {
+		delete(c.registry.sessions, s.id)
+		c.reject(s.id, removedReason)
+	}
+}
+
+// handleLeaving handles a report of a worker that was removed.
+func (c *Core) handleLeaving(s *session, r *wire.Report) {
+	ended := slices.Clone(r.GetReturned())
+	for _, f := range r.GetFinished() {
+		ended = append(ended, f.GetLease()...)
+	}
+	for _, f := range r.GetFailed() {
+		ended = append(ended, f.GetLease())
+	}
+	for _, number := range ended {
+		c.leftovers.end(s.leaving, state.Lease(number))
+	}
+	c.leave(s, s.leaving)
+}
+
 // come notes which attempts a worker runs that has come. Another process than before runs none of those of the last one, which have ended with it.
 func (c *Core) come(w *worker, h *wire.Hello) {
 	w.ends = h.GetEnds()
@@ -230,7 +275,15 @@ func (c *Core) mayHaveOlder(fence uint64, wait time.Duration) bool {
 	case wait == 0:
 		return len(c.registry.awaited) > 0
 	}
-	return len(b.unknown) > 0 && c.now.Sub(b.began) < wait
+	if c.now.Sub(b.began) >= wait {
+		return false
+	}
+	for _, w := range b.unknown { // the first one may, unless most are dead
+		if w.MayRun(fence) {
+			return true
+		}
+	}
+	return false
 }
 
 // others reports whether attempts of a job may run that were not reported, for state.Entry.Others.
@@ -265,6 +318,61 @@ func (c *Core) endOver(ticked bool) {
 	for chunk := range slices.Chunk(ids, expiryMax) {
 		c.open().Expire("", chunk...)
 	}
+}
+
+// Remnant is a worker where attempts may run of a job that has ended.
+type Remnant struct {
+	Worker  state.WorkerID
+	Lost    bool // it is not connected, or was removed: it counts until Left has passed, at most
+	Removed bool
+	Left    time.Duration
+}
+
+// Remnants returns what a request waits for that is over, by worker.
+func (c *Core) Remnants(now time.Time, id state.LockID) (list []Remnant) {
+	b := &c.leftovers
+	o := b.over[id]
+	if o == nil || o.ending {
+		return nil
+	}
+	for worker, set := range b.byWorker {
+		r, has := Remnant{Worker: worker, Removed: c.machine.Worker(worker) == nil}, false
+		for _, l := range set {
+			if l.job != o.job {
+				continue
+			}
+			if has = true; !l.until.IsZero() {
+				r.Lost, r.Left = true, max(r.Left, l.until.Sub(now))
+			}
+		}
+		if has {
+			list = append(list, r)
+		}
+	}
+	if c.mayHaveOlder(o.fence, o.wait) {
+		left := b.began.Add(o.wait).Sub(now)
+		if o.wait == 0 {
+			left = c.registry.awaitUntil.Sub(now)
+		}
+		for worker, info := range b.unknown {
+			_, awaited := c.registry.awaited[worker]
+			if len(b.byWorker[worker]) == 0 && (awaited || o.wait > 0 && info.MayRun(o.fence)) {
+				list = append(list, Remnant{worker, true, c.machine.Worker(worker) == nil, max(0, left)})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b Remnant) int { return cmp.Compare(a.Worker, b.Worker) })
+	return list
+}
+
+// OverLock returns the request of a job that has ended, which has its locks still; nil if there is none.
+func (c *Core) OverLock(id state.JobID) *state.Lock {
+	for lock, o := range c.leftovers.over {
+		if l := c.machine.Lock(lock); o.job == id && !o.ending && l != nil {
+			return l
+		}
+	}
+	return nil
 }
 
 // check returns an error if an invariant is broken.

@@ -47,10 +47,12 @@ type registry struct {
 type session struct {
 	id     SessionID
 	hello  *wire.Hello
-	worker *worker                  // nil until the log has registered it
+	worker *worker                  // nil until the log has registered it, and once it is removed
 	known  map[state.JobID]struct{} // jobs that were described to the worker
 	sent   time.Time                // last message
 	heard  uint64                   // the number of the last heartbeat; 1: the Hello
+	// leaving is the worker if it was removed, and attempts may run there: see Core.leave.
+	leaving state.WorkerID
 
 	work      *wire.Work // to be sent at the end of the step
 	workBytes int        // of the jobs and leases in work, about
@@ -120,7 +122,7 @@ func (r *registry) find(id state.WorkerID) (int, bool) {
 	return slices.BinarySearchFunc(r.inOrder, id, func(w *worker, id state.WorkerID) int { return cmp.Compare(w.ID, id) })
 }
 
-// unregistered returns the sessions whose registrations are on their way through the log, by number.
+// unregistered returns the sessions whose registrations are on their way through the log, and those of removed workers, by number.
 func (r *registry) unregistered() []*session {
 	var list []*session
 	for _, s := range r.sessions {

@@ -279,6 +279,13 @@ func (s *story) locks() {
 			status = "holds"
 		}
 		s.say("request %d of job %d %s", l.ID, l.Job, status)
+		for _, r := range s.core.Remnants(s.now, l.ID) {
+			if r.Lost {
+				s.say("  worker %d counts for %v", r.Worker, r.Left)
+			} else {
+				s.say("  worker %d is stopping attempts", r.Worker)
+			}
+		}
 	}
 	s.say("attempts of void leases, by job: %v", s.core.leftovers.jobs)
 }

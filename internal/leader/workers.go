@@ -25,15 +25,17 @@ func (c *Core) updateClusterStatus() {
 		}
 		c.ping(w.session)
 	}
+	c.leftovers.expire(c.now)
 	for _, s := range c.registry.unregistered() {
-		c.ping(s)
+		if c.ping(s); s.leaving != 0 {
+			c.leave(s, s.leaving)
+		}
 	}
 	for _, id := range c.registry.overdue(c.machine, c.now) {
 		c.open().SetWorker("", id, state.WorkerDead)
 		c.arrived(id)
 	}
 	c.leases.tick()
-	c.leftovers.expire(c.now)
 	c.forgetOne()                                   // by age, or since the retention was changed
 	if fleet := c.sched.Fleet(); fleet != c.fleet { // a job may have become halted, or no longer be
 		c.fleet = fleet
@@ -99,12 +101,15 @@ func (c *Core) completeRegistration(e *state.Event) {
 		return // not a key of a session
 	}
 	s, info := c.registry.sessions[SessionID(number)], c.machine.Worker(e.Worker)
+	if s != nil && s.leaving != 0 { // completeInfo, as it was removed
+		s = nil
+	}
 	switch {
 	case e.Err != nil && s != nil: // another worker was faster to claim its id
 		c.registry.detach(s.id)
 		c.effects.Close = append(c.effects.Close, Close{Session: s.id, Reason: e.Err.Error()})
 	case info == nil && s != nil: // removed by the same entry
-		c.dismiss(s)
+		c.dismiss(s, e.Worker)
 	case info == nil:
 	case s != nil && s.worker != nil: // completeInfo
 	case s == nil: // its stream has ended meanwhile: it is alive in the log, so its silence counts from now
@@ -120,12 +125,11 @@ const removedReason = "this worker was removed from the cluster"
 
 // dismiss ends the session and the process of a worker that was removed: otherwise it would come back as a new one. One with an id of its own waits:
 // it may be added again.
-func (c *Core) dismiss(s *session) {
-	delete(c.registry.sessions, s.id)
+func (c *Core) dismiss(s *session, id state.WorkerID) {
 	c.outbox.send(s, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{
 		StopRunning: true, Reason: removedReason, Wait: s.hello.GetClaim() != 0,
 	}}})
-	c.reject(s.id, removedReason)
+	c.leave(s, id)
 }
 
 // connect makes s the session of its worker.

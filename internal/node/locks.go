@@ -281,7 +281,8 @@ func lockProblem(who access.Principal, op *state.LockOp, c *api.LockConflict) *a
 func holderText(h *api.LockHolder) string {
 	switch {
 	case h.Ended:
-		return fmt.Sprintf("job %d, which has ended and whose last attempts are being stopped,", h.Job)
+		text, _ := view.EndedHolder(h)
+		return fmt.Sprintf("job %d (ended, %s)", h.Job, text)
 	case h.Job != 0:
 		return fmt.Sprintf("job %d", h.Job)
 	case h.Holder == "":

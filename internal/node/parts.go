@@ -108,7 +108,7 @@ func (n *Node) fillMakers(page *wire.PartsPage, stage *state.Stage, host string)
 	}
 }
 
-// inputBytesMax bounds what a page says of the input of a part.
+// inputBytesMax bounds the names that a page has of the input of a part.
 const inputBytesMax = 1 << 10
 
 // describeParts adds what was asked for of the parts of a page.
@@ -123,14 +123,37 @@ func describeParts(page *wire.PartsPage, spec *state.Spec, req *wire.PartsReques
 			page.Name = append(page.Name, name)
 		}
 		if req.GetInputs() && spec.Reads(int(req.GetStage())) {
-			input, offset, length := partname.Reads(names.Input(), task)
-			if len(input) > inputBytesMax {
-				input = input[:inputBytesMax-len("…")] + "…"
-			}
-			page.Input = append(page.Input, strings.ToValidUTF8(input, "\ufffd"))
-			page.InputOffset = append(page.InputOffset, offset)
-			page.InputLength = append(page.InputLength, length)
+			describeInput(page, partname.Reads(names.Input(), task))
 		}
 	}
 	return nil
+}
+
+// describeInput adds what a task reads.
+func describeInput(page *wire.PartsPage, r partname.Reading) {
+	list := &wire.InputNames{}
+	for i, n, size := 0, r.Len(), 0; i < n; i++ {
+		name := r.Name(i)
+		if size += len(name); size > inputBytesMax && i > 0 {
+			list.More = uint64(n - i)
+			break
+		}
+		if len(name) > inputBytesMax {
+			name = name[:inputBytesMax-len("…")] + "…"
+		}
+		list.Name = append(list.Name, strings.ToValidUTF8(name, "\ufffd"))
+	}
+	one := ""
+	switch {
+	case r.Len() > 1:
+		for len(page.GetInputs()) < len(page.GetInput()) {
+			page.Inputs = append(page.Inputs, &wire.InputNames{})
+		}
+		page.Inputs = append(page.Inputs, list)
+	case r.Len() == 1:
+		one = list.GetName()[0]
+	}
+	page.Input = append(page.Input, one)
+	page.InputOffset = append(page.InputOffset, r.Offset)
+	page.InputLength = append(page.InputLength, r.Length)
 }

@@ -79,29 +79,52 @@ func (e *Error) Error() string { return e.Err.Error() }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// ReadsSeveral reports whether a task reads several files.
-func ReadsSeveral(in *state.InputReader, task uint64) bool {
-	split, err := in.Split(task)
-	return err == nil && split.Files != nil
+// Reading is what a task reads: one file or a part of it, several files, or items. The zero value is a damaged input, which the task reports.
+type Reading struct {
+	Offset, Length uint64 // of its part of the file; of several files, the length of all
+
+	split state.Split
 }
 
-// Reads returns the file or the items that a task reads, an item a line, and its part of the file; of several files the names, one a line, and the length
-// of all. It is empty if the input is damaged, which the task reports.
-func Reads(in *state.InputReader, task uint64) (name string, offset, length uint64) {
+// Reads returns what a task reads.
+func Reads(in *state.InputReader, task uint64) Reading {
 	split, err := in.Split(task)
-	switch {
-	case err != nil:
-		return "", 0, 0
-	case split.Path != nil:
-		return string(split.Path), split.Offset, split.Length
-	case split.Files != nil:
-		names := make([]string, len(split.Files))
-		for i := range split.Files {
-			names[i] = string(split.Files[i].Path)
-		}
-		return strings.Join(names, "\n"), 0, split.Length
-	case split.Values != nil:
-		return string(placeholder.Text(split.Values, split.Columns)), 0, 0
+	if err != nil {
+		return Reading{}
 	}
-	return string(split.Item), 0, 0
+	return Reading{Offset: split.Offset, Length: split.Length, split: split}
+}
+
+// Len is the number of files or items; 0: not known.
+func (r *Reading) Len() int {
+	switch s := &r.split; {
+	case s.Files != nil:
+		return len(s.Files)
+	case s.Values != nil:
+		return len(s.Values) / max(s.Columns, 1)
+	case s.Path != nil || s.Item != nil:
+		return 1
+	}
+	return 0
+}
+
+// Name is the path of a file, or an item, with tabs between its columns.
+func (r *Reading) Name(i int) string {
+	switch s := &r.split; {
+	case s.Files != nil:
+		return string(s.Files[i].Path)
+	case s.Values != nil:
+		n := max(s.Columns, 1)
+		return string(placeholder.Text(s.Values[i*n:(i+1)*n], n))
+	}
+	return string(r.split.Path) + string(r.split.Item)
+}
+
+// Names are all of them.
+func (r *Reading) Names() []string {
+	names := make([]string, r.Len())
+	for i := range names {
+		names[i] = r.Name(i)
+	}
+	return names
 }

@@ -196,12 +196,14 @@ func (c *nameCheck) compare(ctx context.Context, hash uint64) (found bool, err e
 func (p *planner) taskText(task uint64) string {
 	in := state.NewInputReader(&p.result.Input)
 	split, err := in.Split(task)
-	name, offset, length := partname.Reads(in, task)
-	switch {
+	r := partname.Reads(in, task)
+	switch n := r.Len(); {
 	case err == nil && split.Length < split.Version.Size:
-		return fmt.Sprintf("task %d (%q, bytes %d to %d)", task, clip(name), offset, offset+length)
-	case name != "":
-		return fmt.Sprintf("task %d (%q)", task, clip(name))
+		return fmt.Sprintf("task %d (%q, bytes %d to %d)", task, clip(r.Name(0)), r.Offset, r.Offset+r.Length)
+	case n > 1:
+		return fmt.Sprintf("task %d (%q and %d more)", task, clip(r.Name(0)), n-1)
+	case n == 1 && r.Name(0) != "":
+		return fmt.Sprintf("task %d (%q)", task, clip(r.Name(0)))
 	}
 	return fmt.Sprintf("task %d", task)
 }

@@ -334,7 +334,8 @@ func (p *planner) builtin(name string) []stage.Stage {
 	if closest := suggest.Closest(name, names); closest != "" {
 		meant = fmt.Sprintf("; did you mean %q?", closest)
 	}
-	p.fail("program.builtin", "unknown built-in job %q%s known: %s. A command is written as -- %[1]s", name, meant, strings.Join(names, ", "))
+	p.fail("program.builtin", "unknown built-in job %q%s known: %s. A job of your own program needs leaders that are this program, too: start each one as "+
+		"'./PROGRAM leader', with the same flags and data. A command is written as -- %[1]s", name, meant, strings.Join(names, ", "))
 	return line
 }
 

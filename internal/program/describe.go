@@ -17,6 +17,8 @@ type Description struct {
 	bridgefour.Description
 	Name     string
 	Collects bool // it has a collect stage
+
+	check func(settings bridgefour.Settings) error // by the job itself; nil: it has no check
 }
 
 // Describe describes a job.
@@ -24,6 +26,9 @@ func Describe(job bridgefour.Job) Description {
 	d := Description{Name: job.Name()}
 	if job, ok := job.(bridgefour.Describer); ok {
 		d.Description = job.Describe()
+	}
+	if job, ok := job.(bridgefour.SettingsChecker); ok {
+		d.check = job.CheckSettings
 	}
 	_, d.Collects = job.(bridgefour.Collector)
 	if _, line := job.(stage.Job); line {
@@ -82,6 +87,11 @@ func (d *Description) CheckSettings(set map[string]string) (errs []string) {
 			errs = append(errs, fmt.Sprintf("%s needs a setting %q%s: %s", d.Name, s.Key, usage, all))
 		} else if err := checkValue(s, set); err != nil {
 			errs = append(errs, err.Error())
+		}
+	}
+	if len(errs) == 0 && d.check != nil {
+		if err := d.check(set); err != nil {
+			errs = strings.Split(err.Error(), "\n")
 		}
 	}
 	return errs

@@ -2,7 +2,9 @@ package program
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/bridgefour/bridgefour"
@@ -83,6 +85,29 @@ func TestCheckSettings(t *testing.T) {
 		if got := test.job.CheckSettings(test.set); !slices.Equal(got, test.want) {
 			t.Errorf("CheckSettings(%v) of %s = %q, want %q", test.set, test.job.Name, got, test.want)
 		}
+	}
+}
+
+// picky is a job that checks its settings itself.
+type picky struct{ bridgefour.Mapper }
+
+func (picky) Name() string { return "picky" }
+
+func (picky) Describe() bridgefour.Description {
+	return bridgefour.Description{Settings: []bridgefour.Setting{{Key: "n", Required: true}}}
+}
+
+func (picky) CheckSettings(s bridgefour.Settings) error {
+	return errors.New("n is " + s["n"] + "\nand bad")
+}
+
+func TestSettingsChecker(t *testing.T) {
+	d := Describe(picky{})
+	if got, want := d.CheckSettings(map[string]string{"n": "1"}), []string{"n is 1", "and bad"}; !slices.Equal(got, want) {
+		t.Errorf("CheckSettings = %q, want those of the job, %q", got, want)
+	}
+	if got := d.CheckSettings(nil); len(got) != 1 || !strings.Contains(got[0], "needs a setting") {
+		t.Errorf("CheckSettings without a required one = %q, want that alone", got)
 	}
 }
 

@@ -53,6 +53,12 @@ func (n *LockName) Conflicts(other *LockName) bool {
 	return a == b || a == "" || b == "" || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
 }
 
+// above reports whether one location is a folder above another.
+func above(folder, other LockName) bool {
+	a, b := joinParts(folder.Name), joinParts(other.Name)
+	return a != b && (a == "" || strings.HasPrefix(b, a+"/"))
+}
+
 // Lock is a request for locks, held or waiting. It belongs to the machine: readers must not change it.
 type Lock struct {
 	ID           LockID
@@ -154,7 +160,7 @@ func ownerSum(user, holder, name string) uint64 {
 func (l *Lock) text() string {
 	switch {
 	case l.Over:
-		return fmt.Sprintf("job %d, which has ended and whose last attempts are being stopped,", l.Job)
+		return fmt.Sprintf("job %d, which has ended and whose last attempts may still run,", l.Job)
 	case l.Job != 0:
 		return fmt.Sprintf("job %d", l.Job)
 	case l.User != "":
@@ -626,8 +632,7 @@ func (m *Machine) postpone(job *Job, l *Lock) {
 // begin starts a job that holds its locks.
 func (m *Machine) begin(job *Job, out *Result) {
 	if id := m.Overtaken(job); id != 0 {
-		job.Error = fmt.Sprintf("not run: job %d has published in %q while this one waited: submit it again with --overwrite, or with another output",
-			id, m.jobs[id].Spec.Output)
+		job.Error = "not run: " + m.overtakenBy(id)
 		m.endJob(job, LocksRefused, out)
 		return
 	}
@@ -639,13 +644,19 @@ func (m *Machine) begin(job *Job, out *Result) {
 	m.startReady(job, out)
 }
 
+func (m *Machine) overtakenBy(id JobID) string {
+	return fmt.Sprintf("job %d has published in %q while this one waited: submit it again with --overwrite, or with another output", id, m.jobs[id].Spec.Output)
+}
+
 // Overtaken returns a job that has published in the output of a job since that was submitted; 0: there is none, or the job may replace it. The job does
-// not start then, and neither does its retry.
+// not start then, and neither does its retry. Parts in a folder above that output are not in it, unless a user has named them.
 func (m *Machine) Overtaken(job *Job) JobID {
 	if m.level < 2 || job.Spec.Spool || job.Spec.Overwrite {
 		return 0
 	}
-	return m.published(job, func(other *Job) bool { return other.Ended > job.Created && other.ID != job.ID })
+	return m.published(job, func(other *Job) bool {
+		return other.Ended > job.Created && other.ID != job.ID && (other.Spec.NameParts != "" || !above(other.Spec.outputName(), job.Spec.outputName()))
+	})
 }
 
 // leave ends the request of a job that runs no attempts, if it has one.

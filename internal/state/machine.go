@@ -402,6 +402,9 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 	if err := m.outputLeft(job); err != nil {
 		return err
 	}
+	if id := m.Overtaken(job); id != 0 {
+		return reject(Conflict, "job %d cannot be run again: %s", job.ID, m.overtakenBy(id))
+	}
 	fresh := job.Status == JobStopped // the stop has removed all outputs
 	job = m.revive(job)
 	m.moveJob(job, RetryAsked)

@@ -195,24 +195,31 @@ func (m *model) postpone(j *modelJob, l *modelLock) {
 
 // start starts a job that holds its locks, unless its output holds something.
 func (m *model) start(j *modelJob) {
-	if m.level >= 2 && !j.spec.Spool && !j.spec.Overwrite {
-		var by *modelJob
-		for _, other := range m.jobs {
-			if other.status == "done" && other.ended > j.created && other.id != j.id && (by == nil || other.id < by.id) && m.sameOutput(j, other) {
-				by = other
-			}
-		}
-		if by != nil {
-			j.err = fmt.Sprintf("not run: job %d has published in %q while this one waited: submit it again with --overwrite, or with another output",
-				by.id, by.spec.Output)
-			m.end(j, "failed")
-			return
-		}
+	if by := m.overtaken(j); by != nil {
+		j.err = fmt.Sprintf("not run: job %d has published in %q while this one waited: submit it again with --overwrite, or with another output",
+			by.id, by.spec.Output)
+		m.end(j, "failed")
+		return
 	}
 	if j.spec.Deferred == nil {
 		j.status = "active"
 		m.recordReady(j)
 	}
+}
+
+// overtaken returns a job that has published in the output of j since that was submitted.
+func (m *model) overtaken(j *modelJob) (by *modelJob) {
+	if m.level < 2 || j.spec.Spool || j.spec.Overwrite {
+		return nil
+	}
+	for _, other := range m.jobs {
+		above := len(path.Clean(other.spec.Output)) < len(path.Clean(j.spec.Output)) // if it is the same
+		if other.status == "done" && other.ended > j.created && other.id != j.id && (by == nil || other.id < by.id) && m.sameOutput(j, other) &&
+			(other.spec.NameParts != "" || !above) {
+			by = other
+		}
+	}
+	return by
 }
 
 func (*model) sameOutput(a, b *modelJob) bool {
@@ -271,7 +278,7 @@ func (m *model) standing(l *modelLock, user string, wants []LockName) string {
 func (l *modelLock) owner() string {
 	switch {
 	case l.over:
-		return fmt.Sprintf("job %d, which has ended and whose last attempts are being stopped,", l.job)
+		return fmt.Sprintf("job %d, which has ended and whose last attempts may still run,", l.job)
 	case l.job > 0:
 		return fmt.Sprintf("job %d", l.job)
 	case l.user != "":

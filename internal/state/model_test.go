@@ -566,7 +566,7 @@ func (m *model) retry(key string, id JobID, fence Lease, lost []OutputRange, cha
 		m.answer(key, "job %d", id)
 		return
 	}
-	if j == nil || j.stages[0].growing && (!j.stages[0].closed || j.status == "stopped") || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" && (j.status != "done" || !j.anyLost(lost)) || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
+	if j == nil || j.stages[0].growing && (!j.stages[0].closed || j.status == "stopped") || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" && (j.status != "done" || !j.anyLost(lost)) || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) || m.overtaken(j) != nil {
 		m.answer(key, "refused")
 		return
 	}
@@ -584,6 +584,7 @@ func (m *model) retry(key string, id JobID, fence Lease, lost []OutputRange, cha
 			if t.status == "dead" && !s.closed {
 				t.status, t.counts = "open", make(map[FailureKind]int)
 			}
+			delete(t.counts, LostOutput)
 		}
 	}
 	j.change(changed)
@@ -1001,7 +1002,7 @@ func (m *model) register(key string, info WorkerInfo) {
 	case expected:
 		m.record("changed", fmt.Sprintf("worker %d", own.ID), "dead", info.Host)
 	case own.Status == WorkerDead:
-		own.Status = WorkerAlive
+		own.Status, own.Missed = WorkerAlive, 0
 		m.record("joined", fmt.Sprintf("worker %d", own.ID), "alive", info.Host)
 	}
 	m.answer(key, "worker %d", own.ID)
@@ -1030,6 +1031,9 @@ func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 			detail = ""
 		}
 		m.record("changed", fmt.Sprintf("worker %d", id), to.String(), detail)
+	}
+	if to == WorkerDead && w.Status != to && m.level >= 2 {
+		w.Missed = m.lockFence + 1
 	}
 	if w.Status = to; to == WorkerRemoved {
 		delete(m.workers, id)

@@ -216,6 +216,9 @@ func (c *codec) worker(p **Worker) {
 	number(c, 1, &w.ID)
 	number(c, 2, &w.Status)
 	nest(c, 3, &w.WorkerInfo, (*codec).workerInfo)
+	if c.level >= 2 {
+		number(c, 4, &w.Missed)
+	}
 	c.end("a worker")
 	c.check(func() bool { return w.Status < WorkerRemoved })
 }

@@ -167,7 +167,7 @@ type Run struct {
 
 // Failures are the failures of a task.
 type Failures struct {
-	Counts [failureKinds]uint8 // failures by kind since the last retry; sticks at 255
+	Counts [failureKinds]uint8 // failures by kind since the task was last retried, lost outputs since the job was; sticks at 255
 	Ended  uint32              // attempts that have failed, or whose output was lost
 	Last   []Failure           // the latest, oldest first; kept only for the first tasks of a stage that fail
 }
@@ -509,21 +509,26 @@ func (s *Stage) keepMessage(i uint64, f Failure, epoch uint64) {
 	s.failed[i] = append(slices.Clone(last), f) // a snapshot may still read the old slice
 }
 
-// reopen opens the dead tasks again and resets their budgets. Attempt numbers continue. A closed stage needs no more tasks.
+// reopen opens the dead tasks again and resets their budgets; every task has a new budget of lost outputs, because what damaged the outputs damaged those of
+// many tasks. Attempt numbers continue. A closed stage needs no more tasks, unless it loses an output.
 func (s *Stage) reopen(epoch uint64) {
-	if s.Closed || s.Dead == 0 {
-		return
-	}
 	for n, p := range s.all() {
+		if p.failures == nil { // so no task of the page is dead
+			continue
+		}
 		for k, status := range p.status {
-			next, ok := status.Next(TaskRetried)
-			if !ok {
+			next, dead := status.Next(TaskRetried)
+			dead = dead && !s.Closed
+			if !dead && p.failures.counts[k][LostOutput] == 0 {
 				continue
 			}
 			p := s.writable(n*pageTasks+uint64(k), epoch)
-			p.status[k] = next
-			writableColumns(&p.failures, &p.failuresEpoch, epoch).counts[k] = [failureKinds]uint8{}
-			s.Dead--
+			counts := &writableColumns(&p.failures, &p.failuresEpoch, epoch).counts[k]
+			counts[LostOutput] = 0
+			if dead {
+				p.status[k], *counts = next, [failureKinds]uint8{}
+				s.Dead--
+			}
 		}
 	}
 }

@@ -60,7 +60,15 @@ type WorkerInfo struct {
 type Worker struct {
 	ID     WorkerID
 	Status WorkerStatus
+	// Missed is the fencing numbers that it has missed since it is dead: from this one on. 0: it is not dead, or a state of an older version does not tell.
+	Missed uint64
 	WorkerInfo
+}
+
+// MayRun reports whether attempts of a job with this fencing number may have been granted to the worker.
+func (w *Worker) MayRun(fence uint64) bool {
+	came := w.Identity != ""
+	return came && (w.Missed == 0 || fence < w.Missed)
 }
 
 // Claimant returns the worker with a claim, or nil.
@@ -114,6 +122,7 @@ func (m *Machine) register(info WorkerInfo, out *Result) (WorkerID, *Rejection) 
 	again := known && w.Status != WorkerDead
 	w.WorkerInfo = info
 	m.workers[id] = &w
+	w.Missed = 0
 	if info.Identity == "" {
 		w.Status = WorkerDead
 		m.record(Event{Kind: WorkerChanged, Worker: id}, out)
@@ -155,6 +164,9 @@ func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) *Reje
 	}
 	w := *old
 	w.Status = status
+	if status == WorkerDead && m.level >= 2 {
+		w.Missed = m.locks.fence + 1
+	}
 	m.workers[id] = &w
 	m.record(Event{Kind: WorkerChanged, Worker: id}, out)
 	return nil

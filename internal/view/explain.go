@@ -72,6 +72,7 @@ func (e *explainer) advise(format string, args ...any) {
 func (e *explainer) explain(now time.Time) {
 	e.out.Status = jobStatus(e.job, e.core)
 	defer e.skew()
+	defer e.kept()
 	switch e.job.Status {
 	case state.JobDone:
 		e.done()
@@ -519,7 +520,7 @@ func (e *explainer) failures(stage *state.Stage) {
 	}
 	named := slices.Concat(first[state.TaskDead], first[state.TaskDone], first[state.TaskOpen])
 	named = named[:min(len(named), explainTasks)]
-	lost := 0 // workers, by one task that has not succeeded since
+	lost := 0 // times that one task that has not succeeded since lost its worker
 	for _, task := range named {
 		t := stage.Failures(task)
 		if len(t.Last) == 0 {
@@ -533,8 +534,8 @@ func (e *explainer) failures(stage *state.Stage) {
 			strings.TrimSpace(last.Message))
 	}
 	if lost > 1 {
-		e.advise("find out why %d workers were lost while they ran one task: a program that exits, panics in a goroutine of its own, or takes all memory ends the "+
-			"worker of its own jobs, whose standard error tells", lost)
+		e.advise("find out why one task has lost its worker %d times: a program that exits, panics in a goroutine of its own, or takes all memory ends the "+
+			"worker of its own jobs, whose standard error tells; a worker without heartbeats hangs, or its network does", lost)
 	}
 	if others := visited - len(named); others > 0 {
 		e.because("and %s%d more tasks have failed at least once", more, others)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -39,6 +40,34 @@ func TestLockHolderOfAnotherUser(t *testing.T) {
 	}
 }
 
+// TestEndedHolder: what a job waits for that has ended, and what ends the wait.
+func TestEndedHolder(t *testing.T) {
+	stopping := api.LockWorker{Worker: 2, Status: api.LockWorkerStopping}
+	lost := api.LockWorker{Worker: 3, Status: api.LockWorkerLost, LeftMillis: 64_000}
+	for _, test := range []struct {
+		h            api.LockHolder
+		text, advice string
+	}{
+		{api.LockHolder{}, "its last attempts may still run", ""}, // a leader that does not lead knows no more
+		{api.LockHolder{Workers: []api.LockWorker{stopping}}, "its last attempts are being stopped on worker 2", ""},
+		{
+			api.LockHolder{Workers: []api.LockWorker{lost}},
+			"attempts of it may run on worker 3 (lost) for 64 s more at most",
+			"bridgefour workers remove 3 ends the wait for this worker, if its machine is gone",
+		},
+		{
+			api.LockHolder{Workers: []api.LockWorker{{Worker: 1, Status: api.LockWorkerRemoved, LeftMillis: 1}, stopping, lost, {Worker: 4, Status: api.LockWorkerLost}}, MoreWorkers: 7},
+			"its last attempts are being stopped on worker 2, and attempts of it may run on worker 1 (removed), worker 3 (lost), worker 4 (lost), 7 more for 64 s more at most",
+			"bridgefour workers remove N ends the wait for a lost worker (3, 4), if its machine is gone",
+		},
+		{api.LockHolder{Workers: []api.LockWorker{stopping}, MoreWorkers: 7}, "its last attempts are being stopped on worker 2, 7 more", ""},
+	} {
+		if text, advice := EndedHolder(&test.h); text != test.text || advice != test.advice {
+			t.Errorf("EndedHolder(%+v) = %q, %q; want %q, %q", test.h, text, advice, test.text, test.advice)
+		}
+	}
+}
+
 // TestLostWithWorkers: a task that was lost with several workers may be the cause; one that has succeeded since is not.
 func TestLostWithWorkers(t *testing.T) {
 	m := state.New()
@@ -60,7 +89,7 @@ func TestLostWithWorkers(t *testing.T) {
 		x.failures(m.Job(1).Stages[0])
 		return x.out.Advice
 	}
-	if got := advice(); len(got) != 1 || !strings.HasPrefix(got[0], "find out why 2 workers were lost") {
+	if got := advice(); len(got) != 1 || !strings.HasPrefix(got[0], "find out why one task has lost its worker 2 times") {
 		t.Errorf("advice %q, want to find out why workers were lost", got)
 	}
 	e = state.NewEntry(2, 0)

@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -140,20 +141,25 @@ func appendJoblog(text []byte, job *state.Job, row *taskRow, host string, seq ui
 			exit, signal = exitOf(last.Message)
 		}
 	}
-	item, length := "", uint64(0)
+	var reads partname.Reading
 	if job.Spec.Reads(row.stage) {
-		item, _, length = partname.Reads(names.Input(), row.index)
+		reads = partname.Reads(names.Input(), row.index)
 	}
 	text = append(strconv.AppendUint(text, seq, 10), '\t')
 	text = append(appendCell(text, host), '\t')
 	text = append(appendMillis(text, started), '\t')
 	text = append(appendMillis(text, int64(millis)), '\t')
-	text = append(strconv.AppendUint(text, length, 10), '\t')
+	text = append(strconv.AppendUint(text, reads.Length, 10), '\t')
 	text = append(strconv.AppendUint(text, row.out.Size, 10), '\t')
 	text = append(strconv.AppendInt(text, int64(exit), 10), '\t')
 	text = append(strconv.AppendInt(text, int64(signal), 10), '\t')
 	text = append(append(text, command...), '\t')
-	text = append(appendCell(text, item), '\t')
+	if n := reads.Len(); n > 0 {
+		if text = appendCell(text, reads.Name(0)); n > 1 {
+			text = fmt.Appendf(text, " and %d more", n-1)
+		}
+	}
+	text = append(text, '\t')
 	text = append(strconv.AppendUint(text, uint64(row.worker), 10), '\t')
 	text = append(strconv.AppendUint(text, uint64(row.attempt), 10), '\t')
 	text = append(strconv.AppendUint(text, uint64(row.out.PeakKiB)<<10, 10), '\t')

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -73,6 +74,30 @@ func TestJoblog(t *testing.T) {
 `
 	if b.String() != want {
 		t.Errorf("Joblog() =\n%s, want\n%s", b.String(), want)
+	}
+}
+
+// TestJoblogOfPacks: a row has one line and one item, whatever the task reads.
+func TestJoblogOfPacks(t *testing.T) {
+	files := state.NewFiles(10)
+	files.Pack([]state.Split{{Path: []byte("/a\nb"), Version: state.Version{Size: 2}}, {Path: []byte("/c"), Version: state.Version{Size: 3}}})
+	spec := &state.Spec{Name: "x", Output: "/x", Spool: true}
+	var err error
+	if spec.Input, err = files.Input(); err != nil {
+		t.Fatal(err)
+	}
+	r := doneJob(t, spec, 1, nil)
+	var text strings.Builder
+	if err := r.Joblog(t.Context(), 1, &text); err != nil {
+		t.Fatal(err)
+	}
+	rows := strings.Split(text.String(), "\n")
+	if cells := strings.Split(rows[1], "\t"); len(rows) != 3 || cells[9] != `/a\nb and 1 more` {
+		t.Errorf("rows %q, want one, of %q", rows[1:], `/a\nb and 1 more`)
+	}
+	spec.Stages = state.DefaultPlan(1, false, false)
+	if task := publicTask(&state.Job{ID: 1, Spec: spec}, &taskRow{}, partname.Of(spec), false); task.Input != "" || strings.Join(task.Inputs, "|") != "/a\nb|/c" {
+		t.Errorf("task %+v, want a list of what it reads", task)
 	}
 }
 

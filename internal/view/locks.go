@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,67 @@ func LockHolder(l *state.Lock, name *state.LockName, core *leader.Core, now time
 	if core != nil && l.Job == 0 {
 		h.ExpiresInMillis = uint64(core.LockExpires(now, l.ID).Milliseconds()) //nolint:gosec // not negative
 	}
+	if core != nil && l.Over {
+		h.Workers, h.MoreWorkers = lockWorkers(core, l.ID, now)
+	}
 	return h
+}
+
+// lockWorkers returns the workers that a request waits for that is over, and how many more there are.
+func lockWorkers(core *leader.Core, id state.LockID, now time.Time) (list []api.LockWorker, more uint64) {
+	all := core.Remnants(now, id)
+	for _, r := range all[:min(len(all), api.LockWorkersMax)] {
+		w := api.LockWorker{Worker: uint64(r.Worker), Status: api.LockWorkerStopping}
+		if r.Lost {
+			w.Status, w.LeftMillis = api.LockWorkerLost, uint64(r.Left.Milliseconds()) //nolint:gosec // not negative
+			if r.Removed {
+				w.Status = api.LockWorkerRemoved
+			}
+		}
+		list = append(list, w)
+	}
+	return list, uint64(len(all) - len(list)) //nolint:gosec // not negative
+}
+
+// EndedHolder says what a job waits for that has ended and has its locks still, and what a user can do about it, if anything.
+func EndedHolder(h *api.LockHolder) (text, advice string) {
+	var stopping, others, lost []string
+	var left time.Duration
+	for _, w := range h.Workers {
+		name := fmt.Sprintf("worker %d", w.Worker)
+		if w.Status == api.LockWorkerStopping {
+			stopping = append(stopping, name)
+			continue
+		}
+		others = append(others, fmt.Sprintf("%s (%s)", name, w.Status))
+		left = max(left, time.Duration(w.LeftMillis)*time.Millisecond) //nolint:gosec // bounded by the grace of the job
+		if w.Status == api.LockWorkerLost {
+			lost = append(lost, strconv.FormatUint(w.Worker, 10))
+		}
+	}
+	if h.MoreWorkers > 0 && len(others) > 0 {
+		others = append(others, fmt.Sprintf("%d more", h.MoreWorkers))
+	} else if h.MoreWorkers > 0 {
+		stopping = append(stopping, fmt.Sprintf("%d more", h.MoreWorkers))
+	}
+	var parts []string
+	if len(stopping) > 0 {
+		parts = append(parts, "its last attempts are being stopped on "+strings.Join(stopping, ", "))
+	}
+	if len(others) > 0 {
+		parts = append(parts, fmt.Sprintf("attempts of it may run on %s for %s more at most", strings.Join(others, ", "), shortly(left)))
+	}
+	if len(parts) == 0 {
+		parts = []string{"its last attempts may still run"}
+	}
+	switch len(lost) {
+	case 0:
+	case 1:
+		advice = fmt.Sprintf("bridgefour workers remove %s ends the wait for this worker, if its machine is gone", lost[0])
+	default:
+		advice = fmt.Sprintf("bridgefour workers remove N ends the wait for a lost worker (%s), if its machine is gone", strings.Join(lost, ", "))
+	}
+	return strings.Join(parts, ", and "), advice
 }
 
 // LockHolderAt is LockHolder of a request at a name: as it locks this name, or else the first one above or below it.
@@ -146,12 +207,33 @@ func (e *explainer) locks() {
 	e.because("%s", text)
 }
 
+// kept explains that a job that has ended has its locks still.
+func (e *explainer) kept() {
+	if e.core == nil {
+		return
+	}
+	l := e.core.OverLock(e.job.ID)
+	if l == nil {
+		return
+	}
+	h := LockHolder(l, &l.Names()[0], e.core, e.now)
+	text, advice := EndedHolder(&h)
+	e.because("it has its locks until its last attempts have ended: %s", text)
+	if advice != "" {
+		e.advise("%s", advice)
+	}
+}
+
 // holder describes what has a lock, or waits for it.
 func (e *explainer) holder(h *api.LockHolder) string {
 	job := e.machine.Job(state.JobID(h.Job))
 	switch {
 	case h.Ended:
-		return fmt.Sprintf("job %d (ended, its last attempts are being stopped)", h.Job)
+		text, advice := EndedHolder(h)
+		if advice != "" {
+			e.advise("%s", advice)
+		}
+		return fmt.Sprintf("job %d (ended, %s)", h.Job, text)
 	case job == nil && h.Holder == "":
 		return "user " + h.User
 	case job == nil && h.User != "":

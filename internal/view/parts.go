@@ -164,9 +164,11 @@ func (s *partStream) send(ctx context.Context, f *resultFile) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if s.query.Inputs && s.reads && part.Offset == 0 && !partname.ReadsSeveral(s.names.Input(), f.task) {
-		part.Input, _, _ = partname.Reads(s.names.Input(), f.task)
-		part.Input = part.Input[:min(len(part.Input), partInputMax)]
+	if s.query.Inputs && s.reads && part.Offset == 0 {
+		if r := partname.Reads(s.names.Input(), f.task); r.Len() == 1 {
+			part.Input = r.Name(0)
+			part.Input = part.Input[:min(len(part.Input), partInputMax)]
+		}
 	}
 	for part.Offset < f.size {
 		part.Text = make([]byte, min(f.size-part.Offset, partBytesMax)) // the receiver keeps it

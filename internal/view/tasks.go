@@ -173,7 +173,13 @@ func publicTask(job *state.Job, row *taskRow, names *partname.Names, done bool) 
 	}
 	t.Memory = uint64(row.out.PeakKiB) << 10
 	if job.Spec.Reads(row.stage) {
-		t.Input, t.Offset, t.Length = partname.Reads(names.Input(), row.index)
+		r := partname.Reads(names.Input(), row.index)
+		t.Offset, t.Length = r.Offset, r.Length
+		if r.Len() > 1 {
+			t.Inputs = r.Names()
+		} else if r.Len() == 1 {
+			t.Input = r.Name(0)
+		}
 	}
 	if done && row.status == api.TaskDone && row.stage == job.Spec.PartStage() && !job.Spec.Spool {
 		if name, err := names.Name(row.index); err == nil { // the task reports a damaged input

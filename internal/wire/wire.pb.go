@@ -3230,10 +3230,11 @@ type PartsPage struct {
 	Dead          []uint64               `protobuf:"varint,6,rep,packed,name=dead,proto3" json:"dead,omitempty"`                                   // tasks of the stage that are dead (commit partial lists them)
 	Tasks         uint64                 `protobuf:"varint,7,opt,name=tasks,proto3" json:"tasks,omitempty"`                                        // of the stage, on every page
 	Name          []string               `protobuf:"bytes,8,rep,name=name,proto3" json:"name,omitempty"`                                           // of the part, below the output folder; absent: part-NNNNN
-	Input         []string               `protobuf:"bytes,9,rep,name=input,proto3" json:"input,omitempty"`                                         // what the task reads: a file, or items, at most 1 KiB of them
+	Input         []string               `protobuf:"bytes,9,rep,name=input,proto3" json:"input,omitempty"`                                         // what the task reads: a file or an item, at most 1 KiB of it
 	InputOffset   []uint64               `protobuf:"varint,10,rep,packed,name=input_offset,json=inputOffset,proto3" json:"input_offset,omitempty"` // in the file
 	InputLength   []uint64               `protobuf:"varint,11,rep,packed,name=input_length,json=inputLength,proto3" json:"input_length,omitempty"`
 	Maker         []Maker                `protobuf:"varint,12,rep,packed,name=maker,proto3,enum=bridgefour.wire.v1.Maker" json:"maker,omitempty"` // where the winner ran, as seen from PartsRequest.host
+	Inputs        []*InputNames          `protobuf:"bytes,13,rep,name=inputs,proto3" json:"inputs,omitempty"`                                     // of tasks that read several files or items, whose input is empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3352,6 +3353,66 @@ func (x *PartsPage) GetMaker() []Maker {
 	return nil
 }
 
+func (x *PartsPage) GetInputs() []*InputNames {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+// InputNames names what a task reads.
+type InputNames struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          []string               `protobuf:"bytes,1,rep,name=name,proto3" json:"name,omitempty"`  // the first ones, about 1 KiB of them
+	More          uint64                 `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // files or items
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputNames) Reset() {
+	*x = InputNames{}
+	mi := &file_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputNames) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputNames) ProtoMessage() {}
+
+func (x *InputNames) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputNames.ProtoReflect.Descriptor instead.
+func (*InputNames) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *InputNames) GetName() []string {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *InputNames) GetMore() uint64 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
 // Drain orders the worker to finish or stop its running attempts, and to exit.
 type Drain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3364,7 +3425,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3376,7 +3437,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3389,7 +3450,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -3423,7 +3484,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3435,7 +3496,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3448,7 +3509,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -3476,7 +3537,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3549,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +3562,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -3537,7 +3598,7 @@ type TokenHolder struct {
 
 func (x *TokenHolder) Reset() {
 	*x = TokenHolder{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3549,7 +3610,7 @@ func (x *TokenHolder) String() string {
 func (*TokenHolder) ProtoMessage() {}
 
 func (x *TokenHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3562,7 +3623,7 @@ func (x *TokenHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenHolder.ProtoReflect.Descriptor instead.
 func (*TokenHolder) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TokenHolder) GetId() string {
@@ -3601,7 +3662,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3613,7 +3674,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3626,7 +3687,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RefusedRequest) GetUser() string {
@@ -3679,7 +3740,7 @@ type RefusedRecorded struct {
 
 func (x *RefusedRecorded) Reset() {
 	*x = RefusedRecorded{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3752,7 @@ func (x *RefusedRecorded) String() string {
 func (*RefusedRecorded) ProtoMessage() {}
 
 func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3765,7 @@ func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRecorded.ProtoReflect.Descriptor instead.
 func (*RefusedRecorded) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
@@ -3733,7 +3794,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +3806,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +3819,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -3890,7 +3951,7 @@ type ResourceUse struct {
 
 func (x *ResourceUse) Reset() {
 	*x = ResourceUse{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3902,7 +3963,7 @@ func (x *ResourceUse) String() string {
 func (*ResourceUse) ProtoMessage() {}
 
 func (x *ResourceUse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3915,7 +3976,7 @@ func (x *ResourceUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceUse.ProtoReflect.Descriptor instead.
 func (*ResourceUse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ResourceUse) GetUsed() map[string]uint64 {
@@ -3934,7 +3995,7 @@ type WorkerSlots struct {
 
 func (x *WorkerSlots) Reset() {
 	*x = WorkerSlots{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4007,7 @@ func (x *WorkerSlots) String() string {
 func (*WorkerSlots) ProtoMessage() {}
 
 func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4020,7 @@ func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerSlots.ProtoReflect.Descriptor instead.
 func (*WorkerSlots) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WorkerSlots) GetSlots() []SlotStatus {
@@ -4242,7 +4303,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05names\x18\x03 \x01(\bR\x05names\x12\x16\n" +
 	"\x06inputs\x18\x04 \x01(\bR\x06inputs\x12\x12\n" +
-	"\x04host\x18\x05 \x01(\tR\x04host\"\xcc\x02\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\"\x84\x03\n" +
 	"\tPartsPage\x12\x14\n" +
 	"\x05index\x18\x01 \x03(\x04R\x05index\x12\x14\n" +
 	"\x05lease\x18\x02 \x03(\x04R\x05lease\x12\x12\n" +
@@ -4256,7 +4317,12 @@ const file_wire_proto_rawDesc = "" +
 	"\finput_offset\x18\n" +
 	" \x03(\x04R\vinputOffset\x12!\n" +
 	"\finput_length\x18\v \x03(\x04R\vinputLength\x12/\n" +
-	"\x05maker\x18\f \x03(\x0e2\x19.bridgefour.wire.v1.MakerR\x05maker\"V\n" +
+	"\x05maker\x18\f \x03(\x0e2\x19.bridgefour.wire.v1.MakerR\x05maker\x126\n" +
+	"\x06inputs\x18\r \x03(\v2\x1e.bridgefour.wire.v1.InputNamesR\x06inputs\"4\n" +
+	"\n" +
+	"InputNames\x12\x12\n" +
+	"\x04name\x18\x01 \x03(\tR\x04name\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\x04R\x04more\"V\n" +
 	"\x05Drain\x12!\n" +
 	"\fstop_running\x18\x01 \x01(\bR\vstopRunning\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
@@ -4365,7 +4431,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_wire_proto_goTypes = []any{
 	(SlotStatus)(0),         // 0: bridgefour.wire.v1.SlotStatus
 	(FailureKind)(0),        // 1: bridgefour.wire.v1.FailureKind
@@ -4405,21 +4471,22 @@ var file_wire_proto_goTypes = []any{
 	(*SendLogDone)(nil),     // 35: bridgefour.wire.v1.SendLogDone
 	(*PartsRequest)(nil),    // 36: bridgefour.wire.v1.PartsRequest
 	(*PartsPage)(nil),       // 37: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),           // 38: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil),   // 39: bridgefour.wire.v1.ShadowRequest
-	(*TokenRequest)(nil),    // 40: bridgefour.wire.v1.TokenRequest
-	(*TokenHolder)(nil),     // 41: bridgefour.wire.v1.TokenHolder
-	(*RefusedRequest)(nil),  // 42: bridgefour.wire.v1.RefusedRequest
-	(*RefusedRecorded)(nil), // 43: bridgefour.wire.v1.RefusedRecorded
-	(*ShadowState)(nil),     // 44: bridgefour.wire.v1.ShadowState
-	(*ResourceUse)(nil),     // 45: bridgefour.wire.v1.ResourceUse
-	(*WorkerSlots)(nil),     // 46: bridgefour.wire.v1.WorkerSlots
-	nil,                     // 47: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                     // 48: bridgefour.wire.v1.Hello.ResourcesEntry
-	nil,                     // 49: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                     // 50: bridgefour.wire.v1.Job.EnvEntry
-	nil,                     // 51: bridgefour.wire.v1.Job.ResourcesEntry
-	nil,                     // 52: bridgefour.wire.v1.ResourceUse.UsedEntry
+	(*InputNames)(nil),      // 38: bridgefour.wire.v1.InputNames
+	(*Drain)(nil),           // 39: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil),   // 40: bridgefour.wire.v1.ShadowRequest
+	(*TokenRequest)(nil),    // 41: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),     // 42: bridgefour.wire.v1.TokenHolder
+	(*RefusedRequest)(nil),  // 43: bridgefour.wire.v1.RefusedRequest
+	(*RefusedRecorded)(nil), // 44: bridgefour.wire.v1.RefusedRecorded
+	(*ShadowState)(nil),     // 45: bridgefour.wire.v1.ShadowState
+	(*ResourceUse)(nil),     // 46: bridgefour.wire.v1.ResourceUse
+	(*WorkerSlots)(nil),     // 47: bridgefour.wire.v1.WorkerSlots
+	nil,                     // 48: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                     // 49: bridgefour.wire.v1.Hello.ResourcesEntry
+	nil,                     // 50: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                     // 51: bridgefour.wire.v1.Job.EnvEntry
+	nil,                     // 52: bridgefour.wire.v1.Job.ResourcesEntry
+	nil,                     // 53: bridgefour.wire.v1.ResourceUse.UsedEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	7,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
@@ -4428,13 +4495,13 @@ var file_wire_proto_depIdxs = []int32{
 	12, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
 	20, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
 	32, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	38, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	39, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
 	8,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	9,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	10, // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	47, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	48, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	11, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	48, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
+	49, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
 	11, // 13: bridgefour.wire.v1.Hello.stopping:type_name -> bridgefour.wire.v1.Held
 	15, // 14: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
 	17, // 15: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
@@ -4447,11 +4514,11 @@ var file_wire_proto_depIdxs = []int32{
 	27, // 22: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
 	21, // 23: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
 	25, // 24: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	49, // 25: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	50, // 25: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
 	24, // 26: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	50, // 27: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	51, // 27: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
 	23, // 28: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
-	51, // 29: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
+	52, // 29: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
 	2,  // 30: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
 	26, // 31: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
 	28, // 32: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
@@ -4462,27 +4529,28 @@ var file_wire_proto_depIdxs = []int32{
 	31, // 37: bridgefour.wire.v1.Files.list:type_name -> bridgefour.wire.v1.FileSplit
 	34, // 38: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
 	4,  // 39: bridgefour.wire.v1.PartsPage.maker:type_name -> bridgefour.wire.v1.Maker
-	45, // 40: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
-	46, // 41: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
-	52, // 42: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
-	0,  // 43: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	5,  // 44: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	33, // 45: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	36, // 46: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	39, // 47: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	40, // 48: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	42, // 49: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
-	6,  // 50: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	35, // 51: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	37, // 52: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	44, // 53: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	41, // 54: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	43, // 55: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
-	50, // [50:56] is the sub-list for method output_type
-	44, // [44:50] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	38, // 40: bridgefour.wire.v1.PartsPage.inputs:type_name -> bridgefour.wire.v1.InputNames
+	46, // 41: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
+	47, // 42: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
+	53, // 43: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
+	0,  // 44: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	5,  // 45: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	33, // 46: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	36, // 47: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	40, // 48: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	41, // 49: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	43, // 50: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	6,  // 51: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	35, // 52: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	37, // 53: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	45, // 54: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	42, // 55: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	44, // 56: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	51, // [51:57] is the sub-list for method output_type
+	45, // [45:51] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4520,7 +4588,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -69,9 +69,10 @@ type wirePart struct {
 	index, lease, size, records, checksum uint64
 
 	maker          layout.Maker
-	name           string // empty: part-NNNNN, or not asked for
-	input          string // what the task reads; empty: not known, or not asked for
-	offset, length uint64 // in the file
+	name           string           // empty: part-NNNNN, or not asked for
+	input          string           // what the task reads; empty: not known, not asked for, or several files or items
+	inputs         *wire.InputNames // those
+	offset, length uint64           // in the file
 }
 
 // parts requests the outputs of a stage from the leader, in task order. If the leader is lost, the list continues with the next
@@ -145,7 +146,7 @@ func eachPart(
 			p := wirePart{
 				index: page.GetIndex()[i], lease: wire.Entry(page.GetLease(), i), size: wire.Entry(page.GetSize(), i),
 				records: wire.Entry(page.GetRecords(), i), checksum: wire.Entry(page.GetChecksum(), i), maker: layout.Maker(wire.Entry(page.GetMaker(), i)),
-				name: wire.Entry(page.GetName(), i), input: wire.Entry(page.GetInput(), i),
+				name: wire.Entry(page.GetName(), i), input: wire.Entry(page.GetInput(), i), inputs: wire.Entry(page.GetInputs(), i),
 				offset: wire.Entry(page.GetInputOffset(), i), length: wire.Entry(page.GetInputLength(), i),
 			}
 			if !f(p) {
@@ -164,5 +165,6 @@ func columnsFit(page *wire.PartsPage) bool {
 			return false
 		}
 	}
-	return wire.ColumnFits(page.GetMaker(), n) && wire.ColumnFits(page.GetName(), n) && wire.ColumnFits(page.GetInput(), n)
+	return wire.ColumnFits(page.GetMaker(), n) && wire.ColumnFits(page.GetName(), n) && wire.ColumnFits(page.GetInput(), n) &&
+		len(page.GetInputs()) <= n // it ends with the last task that reads several
 }

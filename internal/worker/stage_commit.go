@@ -149,7 +149,9 @@ func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) 
 func (s *stages) partInputs(ctx context.Context, job *wire.Job, stage *wire.Stage) iter.Seq2[commit.Input, error] {
 	return func(yield func(commit.Input, error) bool) {
 		for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: partStage(job, stage), Inputs: true}, nil) {
-			if !yield(commit.Input{Part: p.index, Name: p.input, Offset: p.offset, Length: p.length}, err) || err != nil {
+			if !yield(commit.Input{
+				Part: p.index, Name: p.input, Names: p.inputs.GetName(), More: p.inputs.GetMore(), Offset: p.offset, Length: p.length,
+			}, err) || err != nil {
 				return
 			}
 		}
