@@ -29,6 +29,8 @@ type Options struct {
 	Member func(directory string) bool
 	// Current reports whether the tables had every token when the server started: until then, it refuses none as unknown. Nil: they had.
 	Current func() bool
+	// CatchUp returns nil once the tables have every token that was created before the call. Nil: they always have.
+	CatchUp func(context.Context) error
 	// Lookup finds tokens. Nil on leaders, which have tables of them.
 	Lookup Lookup
 	// Outside returns the outside authorities of which clients may have certificates. Nil: there is none.
@@ -48,6 +50,7 @@ type Policy struct {
 	accepts  func(*x509.Certificate) bool
 	tables   atomic.Pointer[state.Access] // empty on workers
 	current  func() bool                  // of tables
+	catchUp  func(context.Context) error  // of tables
 	lookup   Lookup                       // nil on leaders
 	found    foundTokens                  // by lookup
 	wrong    *Rates[netip.Prefix]         // tokens, by network
@@ -58,7 +61,7 @@ type Policy struct {
 // NewPolicy returns the policy of a server.
 func NewPolicy(o Options) *Policy {
 	p := &Policy{
-		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, current: o.Current, lookup: o.Lookup,
+		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, current: o.Current, catchUp: o.CatchUp, lookup: o.Lookup,
 		outside: o.Outside, accepts: o.Accepts, wrong: NewRates[netip.Prefix](wrongRate, wrongBurst),
 	}
 	p.tables.Store(&state.Access{})
@@ -207,6 +210,12 @@ func (p *Policy) token(ctx context.Context, peer Peer, text, action string) (*st
 	}
 	if err != nil && !p.wrong.Allow(networkOf(peer.Address), now) {
 		return nil, errWrongTokens()
+	}
+	if _, _, incomplete := splitToken(text); t == nil && p.catchUp != nil && incomplete == nil { // it may have been created at another leader a moment ago
+		if err := p.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		return FindToken(p.tables.Load(), text, now)
 	}
 	return t, err
 }

@@ -146,6 +146,35 @@ func TestTokenNotKnownYet(t *testing.T) {
 	}
 }
 
+// A token that was created at another leader a moment ago is not refused.
+func TestTokenOfAMomentAgo(t *testing.T) {
+	known, text := NewToken(RoleRead, "ann")
+	_, wrong := NewToken(RoleRead, "ann")
+	var p *Policy
+	asked, unreachable := 0, error(nil)
+	p = NewPolicy(Options{CatchUp: func(context.Context) error {
+		asked++
+		p.SetAccess(tablesOf(t, known))
+		return unreachable
+	}})
+	for i, test := range []struct {
+		token string
+		err   error
+		code  int
+	}{
+		{text, nil, 0}, {text, nil, 0}, {wrong[:20], nil, http.StatusUnauthorized}, // asks once
+		{wrong, nil, http.StatusUnauthorized}, {wrong, api.NotLeader("no majority"), http.StatusServiceUnavailable},
+	} {
+		unreachable = test.err
+		if _, err := p.Accept(with(t, test.token, remote), "GET /v1/jobs"); test.code == 0 && err != nil || test.code != 0 && !api.IsStatus(err, test.code) {
+			t.Errorf("request %d: %v, want %d", i, err, test.code)
+		}
+	}
+	if asked != 3 {
+		t.Errorf("asked %d times, want 3", asked)
+	}
+}
+
 func TestRates(t *testing.T) {
 	rates := NewRates[netip.Prefix](wrongRate, wrongBurst)
 	allow := func(address string, now time.Time) bool { return rates.Allow(networkOf(address), now) }

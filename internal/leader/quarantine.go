@@ -73,6 +73,7 @@ func (q *quarantine) lift(now time.Time) {
 		q.speeds.onTrial = true
 	case Flapping:
 		q.losses.trial = now.Add(flapWindow)
+	case NotQuarantined, Failing:
 	}
 	q.cause, q.until = NotQuarantined, time.Time{}
 	q.speeds.stages, q.losses.times = nil, nil

@@ -162,6 +162,12 @@ func (n *Node) FindToken(ctx context.Context, req *wire.TokenRequest) (*wire.Tok
 		return nil, status.Error(codes.Unavailable, n.notLeader().Error())
 	}
 	t, err := access.FindToken(n.Access(), req.GetToken(), time.Now())
+	if t == nil {
+		if err := n.catchUp(ctx); err != nil {
+			return nil, status.Error(codes.Unavailable, err.Error())
+		}
+		t, err = access.FindToken(n.Access(), req.GetToken(), time.Now())
+	}
 	if err != nil {
 		who := access.From(ctx) // the worker, for which the client's address and action are reported
 		who.Address, who.Action = wire.FailureMessage(req.GetAddress()), wire.FailureMessage(req.GetAction())

@@ -145,7 +145,7 @@ func (n *Node) catchUp(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	return api.NotLeader("no majority of the %d leaders confirmed within %v that this one leads, so the request was not carried out: send it again",
+	return api.NotLeader("this leader cannot tell within %[2]v whether it is current, because no majority of the %[1]d leaders answers, so the request was not carried out: send it again",
 		len(n.members.Load().List), electionWait)
 }
 

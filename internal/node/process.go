@@ -121,7 +121,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 	}
 	p.policy = access.NewPolicy(access.Options{
 		Hosts: append(p.security.outsideNames(), append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised)...), Insecure: cfg.Insecure, Member: p.isMember, Accepts: p.accepts,
-		Current: p.isCurrent, Outside: p.security.outsideClients(),
+		Current: p.isCurrent, CatchUp: func(ctx context.Context) error { return p.catchUp(ctx) }, Outside: p.security.outsideClients(),
 	})
 	if err := p.openLog(ctx); err != nil {
 		return nil, err
