@@ -143,8 +143,6 @@ const (
 	TaskDead    = "dead"
 )
 
-// LabelJobs is the label of workers that are a program of its own jobs: their names. Such a job needs it.
-const LabelJobs = "b4.jobs"
 
 // Stage roles.
 const (

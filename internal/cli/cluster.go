@@ -13,6 +13,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 func (a *app) clusterCommand() *cobra.Command {
@@ -107,7 +108,9 @@ func (a *app) printWorkers(workers []api.Worker) error {
 		}
 		var labels []string
 		for _, k := range slices.Sorted(maps.Keys(w.Labels)) {
-			labels = append(labels, k+"="+w.Labels[k])
+			if !strings.HasPrefix(k, state.LabelJob) { // there may be many, and LabelJobs begins with them
+				labels = append(labels, k+"="+w.Labels[k])
+			}
 		}
 		t.row(strconv.FormatUint(w.ID, 10), status, strconv.Itoa(int(w.Slots)), strconv.Itoa(int(w.Busy)), strconv.Itoa(int(w.Queued)),
 			memory, orDash(strings.Join(resources, ", ")), orDash(w.Host), orDash(w.Address), orDash(strings.Join(w.Confinement, ", ")), orDash(strings.Join(labels, ",")), orDash(w.Version), ageText(w.Seen, now))

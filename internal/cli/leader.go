@@ -113,7 +113,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	warnInsecure(logger, cfg.Listen, cfg.Insecure)
 	ctx := cmd.Context()
 	for {
-		n, err := server.OpenLeader(ctx, cfg, a.jobs, a.ownLabels())
+		n, err := server.OpenLeader(ctx, cfg, a.jobs, a.jobLabels())
 		if err != nil {
 			return orInterrupted(ctx, explainServe(err, cfg.Listen, cfg.DataDir))
 		}

@@ -18,6 +18,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/stage"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // MainOfJobs runs the command line of a program of jobs and returns its exit code.
@@ -41,23 +43,42 @@ func MainOfJobs(all []bridgefour.Job) int {
 	return a.main(context.Background(), a.withRun(args))
 }
 
-// ownLabels are the labels of the workers that have the jobs of this program: other workers of a cluster may be other programs. Nil: these are the jobs
-// that all of them have.
-func (a *app) ownLabels() map[string]string {
+// jobsLabels is how many jobs of a program have a label each at most: a worker has at most 256.
+const jobsLabels = 128
+
+// jobLabels are the labels that the jobs of this program need. Nil: these are the jobs that all workers have.
+func (a *app) jobLabels() map[string]string {
 	if !a.own {
 		return nil
 	}
-	var names []string
-	for _, job := range a.jobs {
-		names = append(names, job.Name())
-	}
-	slices.Sort(names)
-	text := strings.Join(names, ",")
+	text := strings.Join(a.jobNames(), ",")
 	const shown = 60
 	if len(text) > shown {
 		text = fmt.Sprintf("%s-%x", text[:shown], sha256.Sum256([]byte(text)))[:shown+17]
 	}
-	return map[string]string{api.LabelJobs: text}
+	return map[string]string{state.LabelJobs: text}
+}
+
+// workerLabels are the labels of a worker of this program: other workers of a cluster may be other programs.
+func (a *app) workerLabels() map[string]string {
+	labels := a.jobLabels()
+	names := a.jobNames()
+	if !a.own || labels[state.LabelJobs] == strings.Join(names, ",") {
+		return labels
+	}
+	for _, name := range names[:min(len(names), jobsLabels)] { // workers of other programs than the leader's do not run the rest
+		if key := state.LabelJob + name; len(key) <= wire.TextBytesMax {
+			labels[key] = ""
+		}
+	}
+	return labels
+}
+
+// jobNames are the names of the jobs of this program, sorted.
+func (a *app) jobNames() []string {
+	names := a.builtinNames()
+	slices.Sort(names)
+	return names
 }
 
 // baseName is the name of this program, without its folder.

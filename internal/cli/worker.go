@@ -181,7 +181,7 @@ func (a *app) workerOffer(cmd *cobra.Command, f *workerFlags, cfg *worker.Config
 	if cfg.Labels, err = pairs(cmd, "label", f.labels); err != nil {
 		return err
 	}
-	for key, value := range a.ownLabels() {
+	for key, value := range a.workerLabels() {
 		if cfg.Labels == nil {
 			cfg.Labels = map[string]string{}
 		}

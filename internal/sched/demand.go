@@ -12,6 +12,7 @@ import (
 // Need is what an attempt needs of a worker.
 type Need struct {
 	Labels map[string]string
+	Job    string // see state.Spec.OwnJob
 	Slots  int
 	Memory uint64 // bytes; 0: any
 	// Resources are the others, by name.
@@ -24,14 +25,14 @@ type Need struct {
 
 func needOf(spec *state.Spec) Need {
 	return Need{
-		Labels: spec.Labels, Slots: slots(spec), Memory: spec.Memory, Resources: spec.Resources, Protocol: spec.Protocol(), amounts: amounts(spec),
+		Labels: spec.Labels, Job: spec.OwnJob(), Slots: slots(spec), Memory: spec.Memory, Resources: spec.Resources, Protocol: spec.Protocol(), amounts: amounts(spec),
 	}
 }
 
 // eligible reports whether worker w, if it is empty, has what is needed.
 func (n *Need) eligible(w *Worker) bool {
 	for k, v := range n.Labels {
-		if w.Labels[k] != v {
+		if !state.HasLabel(w.Labels, k, v, n.Job) {
 			return false
 		}
 	}
@@ -45,7 +46,7 @@ func (n *Need) eligible(w *Worker) bool {
 
 // key is equal for equal needs.
 func (n *Need) key() string {
-	key := fmt.Append(nil, n.Slots, n.amounts, n.Protocol)
+	key := fmt.Append(nil, n.Slots, n.amounts, n.Protocol, n.Job)
 	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
 		key = fmt.Appendf(key, " %q=%q", k, n.Labels[k])
 	}

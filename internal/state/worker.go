@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"fmt"
+	"strings"
 )
 
 // WorkerStatus is the status of a worker.
@@ -54,6 +55,38 @@ type WorkerInfo struct {
 	// Claim is the id that the worker has of its configuration or its invitation, for the original system's routes, plus 1; 0: none. No two
 	// workers have the same.
 	Claim uint64
+}
+
+// Labels of workers whose program has jobs of its own.
+const (
+	// LabelJobs has the names of the jobs, separated by commas, or the beginning of that and its hash. A job of such a program has it as well, as the leader that
+	// accepted it would: a worker needs the same value, as all versions ask for, or the job's name.
+	LabelJobs = "b4.jobs"
+	// LabelJob begins the names of labels without a value, one for each job, if LabelJobs cannot have the names of all.
+	LabelJob = "b4.job."
+)
+
+// OwnJob is the name of the job if only some programs have it; else it is empty.
+func (s *Spec) OwnJob() string {
+	if s.Labels[LabelJobs] == "" {
+		return ""
+	}
+	return s.Builtin
+}
+
+// HasLabel reports whether labels of a worker have the one that a job needs whose OwnJob is given.
+func HasLabel(labels map[string]string, key, value, own string) bool {
+	if labels[key] == value {
+		return true
+	}
+	if key != LabelJobs || own == "" {
+		return false
+	}
+	_, has := labels[LabelJob+own]
+	for name := range strings.SplitSeq(labels[LabelJobs], ",") {
+		has = has || name == own
+	}
+	return has
 }
 
 // Worker is one worker. One that was invited and has not come yet is dead, and has no identity.

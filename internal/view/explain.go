@@ -409,7 +409,8 @@ func (e *explainer) workers() {
 		}
 	}
 	slots := max(1, e.job.Spec.SlotsPerTask)
-	most := uint32(0) // slots of a worker
+	most := uint32(0)                         // slots of a worker
+	own, hasJob := e.job.Spec.OwnJob(), false // hasJob: a worker that is connected has it
 	for _, id := range e.machine.Workers() {
 		w, known := e.core.WorkerState(id)
 		if !known {
@@ -417,6 +418,7 @@ func (e *explainer) workers() {
 		}
 		info := e.machine.Worker(id)
 		most = max(most, info.Slots)
+		hasJob = hasJob || w.Connected && state.HasLabel(info.Labels, state.LabelJobs, e.job.Spec.Labels[state.LabelJobs], own)
 		switch {
 		case !w.Connected:
 			because("worker %d is not connected", id)
@@ -444,8 +446,8 @@ func (e *explainer) workers() {
 	case able == 0 && most > 0 && most < slots:
 		e.because("no worker has %d slots, which each of its tasks needs: the largest has %d; the job waits until one has", slots, most)
 		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s; or submit with a smaller --slots-per-task", fitting(e.job.Spec))
-	case able == 0 && e.job.Spec.Labels[api.LabelJobs] != "":
-		e.because("no live worker has job %q; it waits until one does", e.job.Spec.Builtin)
+	case able == 0 && own != "" && !hasJob:
+		e.because("no live worker has job %q; it waits until one does", own)
 		e.advise("start a worker of the program that the job is of: PROGRAM worker --leader ADDR%s", fitting(e.job.Spec))
 	case able == 0:
 		e.because("no live worker can run its tasks; the job waits until one can")
@@ -463,7 +465,11 @@ func (e *explainer) workers() {
 func lacks(spec *state.Spec, w *state.Worker) []string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
-		if v := spec.Labels[k]; w.Labels[k] != v {
+		switch v := spec.Labels[k]; {
+		case state.HasLabel(w.Labels, k, v, spec.OwnJob()):
+		case k == state.LabelJobs && spec.OwnJob() != "":
+			list = append(list, fmt.Sprintf("its program has no job %q", spec.OwnJob()))
+		default:
 			list = append(list, fmt.Sprintf("it has no label %s=%s", k, v))
 		}
 	}
@@ -496,7 +502,7 @@ func fitting(spec *state.Spec) string {
 		fmt.Fprintf(&flags, " --resource %s=%d", r.Name, r.N)
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
-		if k == api.LabelJobs { // a worker has it by itself
+		if k == state.LabelJobs { // a worker has it by itself
 			continue
 		}
 		fmt.Fprintf(&flags, " --label %s=%s", k, spec.Labels[k])
