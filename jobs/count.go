@@ -201,10 +201,8 @@ func (c *counter) scan(t *stage.Task, block []byte) error {
 		}
 		if s.text[at] != '\n' {
 			at += bytes.IndexByte(block[at:], '\n')
-		} else if at > from && s.text[at-1] == '\r' { // of the line end, and not of the last field
-			ok = false
 		}
-		if ok && number == most && int64(at-from) <= c.lines.max {
+		if ok && number == most && !hasCR(block[from:at]) && int64(at-from) <= c.lines.max {
 			c.table.add(key, hash, v)
 		} else if err := c.add(t, block[from:at]); err != nil {
 			return err

@@ -48,6 +48,9 @@ func field(line []byte, number int, sep []byte) ([]byte, bool) {
 // withoutCR is a line without the carriage return of a file with CRLF line ends, which is not of its last field.
 func withoutCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte{'\r'}) }
 
+// hasCR reports whether there is one to leave out.
+func hasCR(line []byte) bool { return len(line) > 0 && line[len(line)-1] == '\r' }
+
 // noField is the error of a line that lacks a field. Its end may be left out of the message.
 func noField(path string, line []byte, number int) error {
 	const shown = 100
