@@ -143,7 +143,6 @@ const (
 	TaskDead    = "dead"
 )
 
-
 // Stage roles.
 const (
 	RoleMap     = "map"
