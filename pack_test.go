@@ -10,7 +10,7 @@ import (
 	"github.com/bridgefour/bridgefour/bridgefourtest"
 )
 
-// TestPackedSources: each of the files that share a task begins anew, with its name and its header, and no record spans two of them.
+// TestPackedSources: each of the files that share a task begins with its own name and header, and no record spans two of them.
 func TestPackedSources(t *testing.T) {
 	type row struct{ B string }
 	in := func(t *b4.Task, text string, emit b4.Emit[string, string]) { emit(t.Input(), text) }

@@ -188,6 +188,7 @@ func upgradeSnapshots(g *group, old baseline) {
 	known := func(job api.Job) api.Job { // what both versions know of a job
 		for i := range job.Stages {
 			job.Stages[i].Role, job.Stages[i].Parts = "", false
+			job.Stages[i].Retried = 0 // older ones count the last failure of a dead task, too
 		}
 		return job
 	}
