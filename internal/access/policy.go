@@ -202,16 +202,16 @@ func (p *Policy) token(ctx context.Context, peer Peer, text, action string) (*st
 		return p.lookUp(ctx, peer, text, action, now)
 	}
 	t, err := FindToken(p.tables.Load(), text, now)
-	if t == nil && p.current != nil && !p.current() {
-		if _, _, incomplete := splitToken(text); incomplete == nil {
-			return nil, api.Unavailable("the token cannot be checked yet: this leader has started, and not heard from a majority of the leaders since which tokens " +
-				"there are: try again in a moment, or at another leader; on its machine, its user needs no token")
-		}
+	_, _, incomplete := splitToken(text)
+	unknown := t == nil && incomplete == nil
+	if unknown && p.current != nil && !p.current() {
+		return nil, api.Unavailable("the token cannot be checked yet: this leader has started, and not heard from a majority of the leaders since which tokens " +
+			"there are: try again in a moment, or at another leader; on its machine, its user needs no token")
 	}
 	if err != nil && !p.wrong.Allow(networkOf(peer.Address), now) {
 		return nil, errWrongTokens()
 	}
-	if _, _, incomplete := splitToken(text); t == nil && p.catchUp != nil && incomplete == nil { // it may have been created at another leader a moment ago
+	if unknown && p.catchUp != nil { // it may have been created at another leader a moment ago
 		if err := p.catchUp(ctx); err != nil {
 			return nil, err
 		}
