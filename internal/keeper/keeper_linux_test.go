@@ -304,7 +304,7 @@ func TestDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := f.keeper.Start(&Command{
-		Path: "/bin/sh", Argv: []string{"sh", "-c", "cat; echo error >&2; ls /proc/$$/fd | wc -l >&2"}, Dir: f.dir, Env: os.Environ(),
+		Path: "/bin/sh", Argv: []string{"sh", "-c", "cat; exec >&2; echo error; ls /proc/$$/fd; exit 0"}, Dir: f.dir, Env: os.Environ(),
 		Stdin: files[0].Fd(), Stdout: files[1].Fd(), Stderr: files[2].Fd(),
 	}); err != nil {
 		t.Fatal(err)
@@ -312,7 +312,7 @@ func TestDescriptors(t *testing.T) {
 	end, err := f.keeper.Wait()
 	out, outErr := os.ReadFile(f.path("out"))
 	text, errErr := os.ReadFile(f.path("err"))
-	if err := errors.Join(err, outErr, errErr); err != nil || end.Status != 0 || string(out) != "text" || string(text) != "error\n3\n" {
+	if err := errors.Join(err, outErr, errErr); err != nil || end.Status != 0 || string(out) != "text" || string(text) != "error\n0\n1\n2\n" {
 		t.Errorf("Wait() = %+v, %v, output %q and %q, want text and, with three descriptors, error", end, err, out, text)
 	}
 	f.script("echo piped")
