@@ -40,8 +40,8 @@ func TestLeaderLost(t *testing.T) {
 		"stopped": {
 			group: three, lose: func(n *node) { n.signal(syscall.SIGSTOP) }, lost: func(*node, uint64) {}, back: wakeUp,
 		},
-		"ended": { // orderly: it hands over
-			group: three, lose: func(n *node) { n.signal(syscall.SIGTERM); n.wantExit(0) }, lost: func(*node, uint64) {}, back: func(n *node) { n.start() },
+		"ended": {
+			group: three, lose: end, lost: func(*node, uint64) {}, back: func(n *node) { n.start() },
 		},
 		"cut off": {
 			group: linked, lose: func(n *node) { n.g.net.set(true, append(n.in(true), n.out(true)...)...) }, lost: noLies, back: heal,
@@ -67,6 +67,17 @@ func TestLeaderLost(t *testing.T) {
 			t.Parallel()
 			loseLeader(how.group(t), how)
 		})
+	}
+}
+
+// end ends a leader in order: it hands over while it still leads.
+func end(n *node) {
+	n.signal(syscall.SIGTERM)
+	n.wantExit(0)
+	text := n.readStderr()
+	last := text[strings.LastIndex(text, "msg=leading"):]
+	if !strings.Contains(last, "handed over") && !strings.Contains(last, "no leader is known") {
+		n.g.t.Errorf("%v has led to its end: %s", n, last)
 	}
 }
 

@@ -253,10 +253,11 @@ func replace(n *node, program string) {
 	n.g.untilMembers(n.g.running()...)
 }
 
-// lead has a leader lead: the one that does hands over, while no other is known to it.
+// lead has a leader lead: the one that does hands over, while no other is known to it. Leaders of the baselines may end without: then the others elect one, and
+// it is tried again.
 func (g *group) lead(want *node) {
 	g.t.Helper()
-	for range 10 {
+	for range 50 {
 		leads := g.leading()
 		if leads == want {
 			return

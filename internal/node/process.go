@@ -189,10 +189,11 @@ func (p *Process) Run(ctx context.Context) error {
 		defer runtime.GOMAXPROCS(procs)
 	}
 	// The parts end in this order: pending requests, the node, the port, the links to other nodes, the log.
-	leading, stopLeading := context.WithCancelCause(ctx)
-	defer stopLeading(nil)
+	// None is stopped by ctx itself: a node that has stopped leading could not hand leadership over.
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()
+	leading, stopLeading := context.WithCancelCause(logging)
+	defer stopLeading(nil)
 	talking, stopTalking := context.WithCancel(logging)
 	defer stopTalking()
 
@@ -286,7 +287,9 @@ func (p *Process) handOver(ctx context.Context) {
 	defer cancel()
 	if err := p.replica.TransferLeadership(ctx); err != nil {
 		p.cfg.Logger.WarnContext(ctx, "leadership not handed over; the others will elect a leader", "error", err)
+		return
 	}
+	p.cfg.Logger.InfoContext(ctx, "leadership handed over")
 }
 
 // InvitedError ends a node that accepted an invitation to another cluster.
