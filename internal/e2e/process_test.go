@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,6 +25,11 @@ var givenBinary = flag.String("binary", "", "test this binary instead of buildin
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
+		if signal.Ignored(sig) { // by a shell that has started the tests in its background, or by nohup: the processes of the tests must not inherit that
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 	os.Exit(buildAndRun(m))
 }
 
