@@ -170,9 +170,14 @@ func (n *node) start() {
 	args := []string{
 		"leader", "--data-dir", n.dir, "--listen", n.listen, "--advertise", n.address, "--spool", n.g.data + "/spool",
 	}
-	n.process = n.g.launch("leader-"+n.address, n.g.command(n, append(args, n.flags...)...))
+	launch := func() int {
+		n.process = n.g.launch("leader-"+n.address, n.g.command(n, append(args, n.flags...)...))
+		return n.cmd.Process.Pid
+	}
 	if n.g.net != nil {
-		n.g.net.here(n.id, n.cmd.Process.Pid)
+		n.g.net.begin(n.id, launch)
+	} else {
+		launch()
 	}
 }
 
@@ -302,6 +307,29 @@ func (g *group) leading(but ...*node) *node {
 		return leads != nil && votes[leads.id] > len(list)/2
 	})
 	return leads
+}
+
+// inOneTerm calls do with the leader, and again if leadership has moved meanwhile, as it may on a slow machine at any time. What is wrong in the end is an error.
+func (g *group) inOneTerm(do func(leads *node) (wrong string)) {
+	g.t.Helper()
+	for {
+		leads := g.leading()
+		term := leads.term()
+		wrong := do(leads)
+		if g.leading().term() != term {
+			continue
+		}
+		if wrong != "" {
+			g.t.Error(wrong)
+		}
+		return
+	}
+}
+
+// term is the node's term of the election.
+func (n *node) term() uint64 {
+	n.g.t.Helper()
+	return decode[api.Cluster](n.g.t, n.settled(http.MethodGet, "/v1/cluster", "")).Term
 }
 
 // followers returns the running nodes but one.

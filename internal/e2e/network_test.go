@@ -81,11 +81,11 @@ func (n *network) pass(ctx context.Context, r route) error {
 	}
 }
 
-// here sets the process of a leader.
-func (n *network) here(id uint64, pid int) {
+// begin starts the process of a leader. No connection is told apart before its number is known.
+func (n *network) begin(id uint64, start func() (pid int)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.pids[id] = pid
+	n.pids[id] = start()
 }
 
 // link forwards connections to the leader that listens at target, until the end of the test.
@@ -220,7 +220,7 @@ func TestNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.here(2, os.Getpid()) // so the connection comes from leader 2
+	n.begin(2, os.Getpid) // so the connection comes from leader 2
 	n.link(1, front, server.Addr().String())
 	client, err := net.Dial("tcp", front.Addr().String()) //nolint:noctx // nothing to wait for
 	if err != nil {
