@@ -11,11 +11,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/bridgefour/bridgefour/api"
 )
 
-var containLong = flag.Bool("contain.long", false, "let attempts of servers also time out, which takes 10 s")
+var containLong = flag.Bool("contain.long", false, "let attempts of servers also time out, which takes some seconds")
 
 // leavers is the number of tasks of a job whose first attempts each start a process in another way to leave them.
 const leavers = 7
@@ -45,9 +46,27 @@ echo $2
 	return []string{"sh", l.path("leave.sh"), l.dir, "{}"}
 }
 
+func (l *lab) begun() bool {
+	l.t.Helper()
+	return exists(l.path("begun")) && marks(l.t, l.path("begun")) == leavers
+}
+
 func (l *lab) untilBegun() {
 	l.t.Helper()
-	until(l.t, "all processes have begun", func() bool { return exists(l.path("begun")) && marks(l.t, l.path("begun")) == leavers })
+	until(l.t, "all processes have begun", l.begun)
+}
+
+// untilBegunIn starts attempts with a timeout, 0 for none, and waits until their processes have begun. If the attempts have ended before, on a slow machine, it
+// starts others with twice the time.
+func untilBegunIn(t *testing.T, timeout time.Duration, start func(timeout time.Duration) (l *lab, ended func() bool)) {
+	t.Helper()
+	for begun := false; !begun; timeout *= 2 {
+		l, ended := start(timeout)
+		until(t, "all processes have begun", func() bool {
+			begun = l.begun()
+			return begun || timeout > 0 && ended()
+		})
+	}
 }
 
 // untilGone waits until none of the processes is left. In these tests nothing else ends them.
@@ -93,32 +112,35 @@ const forever step = "sleep 1000"
 // attemptEnds are the ways in which attempts end by themselves.
 var attemptEnds = map[string]struct {
 	last    step
-	timeout string
-	text    string // of the failure; empty: success
+	timeout time.Duration // 0: none
+	text    string        // of the failure; empty: success
 }{
 	"success": {last: ":"},
 	"failure": {last: "exit 1", text: "exit status 1"},
-	"timeout": {last: forever, timeout: "10s", text: "timed out"},
+	"timeout": {last: forever, timeout: 4 * time.Second, text: "timed out"},
 	"killer":  {last: "kill -9 $PPID; sleep 1000", text: "must not kill its parent"},
 }
 
 // TestRunContains ends an embedded run in each way while its tasks have started processes that leave them.
 func TestRunContains(t *testing.T) {
 	t.Parallel()
-	start := func(l *lab, last step, timeout string) *process {
-		args := []string{"run", "--slots", fmt.Sprint(leavers), "--retries", "0", "--grace", "100ms", "--range", fmt.Sprintf("1-%d", leavers), "--output", "out"}
-		if timeout != "" {
-			args = append(args, "--timeout", timeout)
-		}
-		p := l.start("run", append(append(args, "--"), l.leaving(last)...)...)
-		l.untilBegun()
-		return p
+	start := func(t *testing.T, last step, timeout time.Duration) (l *lab, p *process) {
+		t.Helper()
+		untilBegunIn(t, timeout, func(timeout time.Duration) (*lab, func() bool) {
+			l = newLab(t)
+			args := []string{"run", "--slots", fmt.Sprint(leavers), "--retries", "0", "--grace", "100ms", "--range", fmt.Sprintf("1-%d", leavers), "--output", "out"}
+			if timeout > 0 {
+				args = append(args, "--timeout", timeout.String())
+			}
+			p = l.start("run", append(append(args, "--"), l.leaving(last)...)...)
+			return l, p.hasEnded
+		})
+		return l, p
 	}
 	for name, test := range attemptEnds {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t)
-			p := start(l, test.last, test.timeout)
+			l, p := start(t, test.last, test.timeout)
 			if test.text == "" {
 				p.wantExit(0)
 				l.wantItems(l.path("out"))
@@ -136,8 +158,7 @@ func TestRunContains(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t)
-			p := start(l, forever, "")
+			l, p := start(t, forever, 0)
 			p.signal(signal)
 			if signal == syscall.SIGKILL {
 				p.wantExit(-1)
@@ -172,19 +193,24 @@ func TestServersContain(t *testing.T) {
 			t.Parallel()
 			shared, p := start(t)
 			shared.untilAlive(1)
-			begin := func(t *testing.T, last step, timeout string) (*cluster, uint64) {
+			begin := func(t *testing.T, last step, timeout time.Duration) (c *cluster, id uint64) {
 				t.Helper()
-				c := shared.in(newLab(t))
-				id := c.submit(&api.JobRequest{
-					Range: numbers(leavers), Grace: "100ms", Timeout: timeout, Retries: new(0), Output: c.path("out"),
-					Program: api.Program{Command: c.leaving(last)},
+				untilBegunIn(t, timeout, func(timeout time.Duration) (*lab, func() bool) {
+					c = shared.in(newLab(t))
+					r := &api.JobRequest{
+						Range: numbers(leavers), Grace: "100ms", Retries: new(0), Output: c.path("out"), Program: api.Program{Command: c.leaving(last)},
+					}
+					if timeout > 0 {
+						r.Timeout = timeout.String()
+					}
+					id = c.submit(r)
+					return c.lab, func() bool { return c.job(id).IsEnded() }
 				})
-				c.untilBegun()
 				return c, id
 			}
 			t.Run("attempts", func(t *testing.T) {
 				for name, test := range attemptEnds {
-					if test.timeout != "" && !*containLong {
+					if test.timeout > 0 && !*containLong {
 						continue // it takes that long
 					}
 					t.Run(name, func(t *testing.T) {
@@ -202,12 +228,12 @@ func TestServersContain(t *testing.T) {
 					})
 				}
 			})
-			c, id := begin(t, forever, "")
+			c, id := begin(t, forever, 0)
 			if code, _, stderr := c.cli("stop", fmt.Sprint(id)); code != 0 {
 				t.Fatalf("stop: exit code %d: %s", code, stderr)
 			}
 			c.untilGone()
-			c, _ = begin(t, forever, "")
+			c, _ = begin(t, forever, 0)
 			p.signal(syscall.SIGTERM)
 			p.signal(syscall.SIGINT) // without waiting for its tasks
 			p.wantExit(130)
@@ -299,7 +325,7 @@ func TestDevSurvivesItsTasks(t *testing.T) {
 	c := &cluster{lab: newLab(t)}
 	dev := c.start("dev", "dev", "--data-dir", c.path("dev"), "--listen", "127.0.0.1:0", "--address-file", c.path("addr"), "--workers", "1",
 		"--slots", fmt.Sprint(leavers))
-	c.known = dev.addressIn(c.path("addr"))
+	c.connect(dev.addressIn(c.path("addr")))
 	code, _, stderr := c.cli("submit", "--wait", "--retries", "2", "--range", "1-4", "--", "sh", "-c", `if [ $1 = 2 ]; then kill -9 $PPID; sleep 1000; fi; echo $1`, "sh")
 	if code != 1 {
 		t.Errorf("submit: exit code %d, want 1", code)
