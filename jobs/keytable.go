@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"unsafe"
+
+	"github.com/bridgefour/bridgefour/internal/pages"
 )
 
 const mix = 0x9e3779b97f4a7c15 // 2⁶⁴ by the golden ratio
@@ -114,7 +116,7 @@ func (t *keyTable[V]) place(hash uint64, number int) {
 }
 
 func (t *keyTable[V]) grow() {
-	t.places = make([]uint64, 2*len(t.places))
+	t.places = pages.Make[uint64](2 * len(t.places))
 	t.shift--
 	for i := range t.entries {
 		t.place(hashKey(t.key(i)), i+1)

@@ -10,6 +10,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 	"unsafe"
+
+	"github.com/bridgefour/bridgefour/internal/pages"
 )
 
 // wordCounter is a hash table of words, optimized for text: a word of up to 8 bytes is stored and compared as one integer, one of up
@@ -292,7 +294,7 @@ func (c *wordCounter) longBytes(entry *longWord) []byte {
 func fresh[T any](n int) []T {
 	const pageBytes = 4096
 	var zero T
-	table := make([]T, n)
+	table := pages.Make[T](n)
 	for i := 0; i < n; i += max(1, pageBytes/int(unsafe.Sizeof(zero))) {
 		table[i] = zero
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+
+	"github.com/bridgefour/bridgefour/internal/pages"
 )
 
 // A record lies in the buffer at a multiple of unit bytes, so that 32 bits can say where in chunks of up to 32 GiB.
@@ -79,20 +81,18 @@ func (b *buffer) add(partition int, key, value []byte, size int) {
 	if b.used += (size + unit - 1) &^ (unit - 1); size > chunkBytes {
 		b.used = chunkBytes // of the last one
 	}
-	b.entries = append(b.entries, entry{prefix(key), at, uint16(partition), uint16(min(size, sizeMax))}) //nolint:gosec // below PartitionsMax; small
+	b.entries = append(pages.Grow(b.entries), entry{prefix(key), at, uint16(partition), uint16(min(size, sizeMax))}) //nolint:gosec // below PartitionsMax; small
 }
 
 // grow makes room for a record. One that is longer than a chunk has several, of which the first one reaches to the end of the last.
 func (b *buffer) grow(size int) {
 	b.used = 0
 	if size <= chunkBytes {
-		var chunk []byte
-		if n := len(b.free); n > 0 {
-			chunk, b.free = b.free[n-1], b.free[:n-1]
-		} else {
-			chunk = make([]byte, chunkBytes)
+		if len(b.free) == 0 {
+			b.allocate()
 		}
-		b.chunks = append(b.chunks, chunk)
+		n := len(b.free) - 1
+		b.chunks, b.free = append(b.chunks, b.free[n]), b.free[:n]
 		return
 	}
 	n := (size + chunkBytes - 1) / chunkBytes
@@ -100,6 +100,20 @@ func (b *buffer) grow(size int) {
 	for i := range n {
 		b.chunks = append(b.chunks, long[i*chunkBytes:])
 	}
+}
+
+// allocate makes chunks for reuse: one by one while they are few, then several at once, for huge pages.
+func (b *buffer) allocate() {
+	const few, several = 16, 8
+	n := 1
+	if len(b.chunks) >= few {
+		n = several
+	}
+	all := pages.Make[byte](n * chunkBytes)
+	for chunk := range slices.Chunk(all, chunkBytes) {
+		b.free = append(b.free, chunk)
+	}
+	slices.Reverse(b.free) // the first one is taken first
 }
 
 // from is the chunk from the record of an entry on.
@@ -143,7 +157,10 @@ func prefix(key []byte) uint64 {
 
 // sorted sorts the records and returns the entries, in order of partition and key; their prefixes are no longer those of the keys.
 func (b *buffer) sorted(partitions int) []entry {
-	b.spare = slices.Grow(b.spare[:0], len(b.entries))[:len(b.entries)]
+	if cap(b.spare) < len(b.entries) {
+		b.spare = pages.Make[entry](cap(b.entries))
+	}
+	b.spare = b.spare[:len(b.entries)]
 	ends := make([]int, partitions+1)
 	for i := range b.entries {
 		ends[b.entries[i].partition+1]++
