@@ -84,7 +84,8 @@ func (f *founders) start(i int, cluster string, key *access.Key) (stop func()) {
 	var run sync.WaitGroup
 	run.Go(func() {
 		err := n.Run(ctx)
-		if _, refused := errors.AsType[*peer.RefusedError](err); err != nil && !refused {
+		// One that is removed learns it from the log, or from the others.
+		if _, refused := errors.AsType[*peer.RefusedError](err); err != nil && !refused && !errors.Is(err, replica.ErrRemoved) {
 			f.t.Error(err)
 		}
 	})
