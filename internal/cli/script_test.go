@@ -127,7 +127,7 @@ func TestScripts(t *testing.T) {
 }
 
 // patience is how long a script waits for something that must happen.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // poll tries until it is true. Scripts can only look from outside at what other processes do.
 func poll(ts *testscript.TestScript, what string, try func() bool) {

@@ -213,28 +213,35 @@ func TestWorkerEncryption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := transport.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	serve := func(headers time.Duration) (address string) {
+		plain, err := transport.Listen(t.Context(), "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{ReadHeaderTimeout: headers, ConnContext: access.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = fmt.Fprint(w, access.PeerFrom(r.Context()).Encrypted)
+		})}
+		var run sync.WaitGroup
+		run.Go(func() { _ = server.Serve(e.Listen(plain, slog.New(slog.DiscardHandler))) })
+		t.Cleanup(func() {
+			_ = server.Close()
+			run.Wait()
+		})
+		return plain.Addr().String()
 	}
-	server := &http.Server{ReadHeaderTimeout: time.Second, ConnContext: access.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = fmt.Fprint(w, access.PeerFrom(r.Context()).Encrypted)
-	})}
-	var serve sync.WaitGroup
-	serve.Go(func() { _ = server.Serve(e.Listen(plain, slog.New(slog.DiscardHandler))) })
-	defer serve.Wait()
-	defer server.Close() //nolint:errcheck // of a test
 	roots := x509.NewCertPool()
 	roots.AddCert(authority.Certificate())
+	lasting := serve(time.Minute)
 	for base, want := range map[string]string{"https://": "true", "http://": "false"} {
-		d := door{t, base + plain.Addr().String(), &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "w1.example.com", RootCAs: roots}}
+		d := door{t, base + lasting, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "w1.example.com", RootCAs: roots}}
 		if code, body := d.ask("GET /", ""); code != http.StatusOK || body != want {
 			t.Errorf("%s = %d %s, want encrypted: %s", base, code, body, want)
 		}
 	}
-	// What is neither TLS nor HTTP ends, and others are served meanwhile.
+	// What is neither TLS nor HTTP ends.
+	short := serve(100 * time.Millisecond)
 	for _, text := range []string{"\x16\x03\x01\x00", "\x16" + strings.Repeat("x", 100), "\x00"} {
-		c, err := transport.Dial(t.Context(), plain.Addr().String())
+		c, err := transport.Dial(t.Context(), short)
 		if err != nil {
 			t.Fatal(err)
 		}
