@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -82,6 +83,9 @@ func (lengths) Map(_ context.Context, t *bridgefour.Task) error {
 
 // TestScripts runs the scenarios of testdata/script with the real command line, each in processes of its own.
 func TestScripts(t *testing.T) {
+	if signal.Ignored(os.Interrupt) { // a shell has started this process with &; then the servers, which scripts end by SIGINT, would ignore it too
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
