@@ -62,17 +62,22 @@ func sendJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// deadURL is an address without a listener.
+// deadURL is an address without a listener: that of a connection, so that no other process gets the port before the test ends.
 func deadURL(t *testing.T) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Close(); err != nil {
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
 		t.Fatal(err)
 	}
-	return "http://" + l.Addr().String()
+	t.Cleanup(func() {
+		_ = conn.Close()
+		_ = l.Close()
+	})
+	return "http://" + conn.LocalAddr().String()
 }
 
 // breakOff closes the connection within the answer.
