@@ -6,6 +6,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -99,6 +100,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("USER", "kaladin")
+			e.Setenv("OWN_HOST", ownHost())
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // instead of a second in each process
 			e.Setenv("BOOK", filepath.Join(root, "testdata/book/opticks.txt"))
 			e.Setenv("README", filepath.Join(root, "README.md"))
@@ -128,6 +130,18 @@ func TestScripts(t *testing.T) {
 			"certify":     certify,
 		},
 	})
+}
+
+// ownHost returns a loopback address of a script's own. A leader that starts again on its port would find that one in use if another process of
+// the machine got it meanwhile. Not every system has more than one such address.
+func ownHost() string {
+	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.N(254), rand.N(256), 1+rand.N(254))
+	l, err := net.Listen("tcp", host+":0") //nolint:noctx // opens at once
+	if err != nil {
+		return "127.0.0.1"
+	}
+	_ = l.Close()
+	return host
 }
 
 // patience is how long a script waits for something that must happen.
