@@ -107,7 +107,7 @@ func (d *director) direct(ctx context.Context, s *fakeSession) {
 		}
 	}
 	d.session = s
-	s.welcome(w)
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: w}})
 	d.mu.Unlock()
 	for {
 		select {

@@ -42,6 +42,7 @@ type fakeLeader struct {
 
 type fakeSession struct {
 	hello *wire.Hello
+	first *wire.FromWorker      // read from in already; nil: none
 	in    chan *wire.FromWorker // closed when the worker has closed its side
 	out   chan *wire.ToWorker
 	end   chan error
@@ -170,14 +171,40 @@ func (l *fakeLeader) session() *fakeSession {
 	}
 }
 
-// welcomed waits for a session of a worker and welcomes it.
-func (l *fakeLeader) welcomed(revoked ...uint64) *fakeSession {
+// heartbeatMillis is that of all welcomes: the first heartbeat shows that the worker follows the leader.
+const heartbeatMillis = 20
+
+// welcomed welcomes a worker.
+func (l *fakeLeader) welcomed() *fakeSession {
 	l.t.Helper()
-	s := l.session()
-	s.send(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{
-		Worker: 7, Term: 1, HeartbeatMs: 1000, Cluster: "test", Revoked: revoked,
-	}}})
-	return s
+	return l.welcomedWith(&wire.Welcome{Worker: 7, Term: 1, Cluster: "test"})
+}
+
+// welcomedWith welcomes a worker, and returns the session in which it follows. Sessions that it has left are skipped: one of several leaders has to
+// answer within 400 ms, and this process may be stopped for longer.
+func (l *fakeLeader) welcomedWith(w *wire.Welcome) *fakeSession {
+	l.t.Helper()
+	w.HeartbeatMs = heartbeatMillis
+	for {
+		s := l.session()
+		if !s.offer(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: w}}) {
+			continue
+		}
+		if m, ok := <-s.in; ok {
+			s.first = m
+			return s
+		}
+	}
+}
+
+// offer sends a message, unless the worker has left.
+func (s *fakeSession) offer(m *wire.ToWorker) bool {
+	select {
+	case s.out <- m:
+		return true
+	case <-s.ended:
+		return false
+	}
 }
 
 func (s *fakeSession) send(m *wire.ToWorker) {
@@ -202,12 +229,15 @@ func (s *fakeSession) next() *wire.FromWorker {
 	deadline := time.NewTimer(testTimeout)
 	defer deadline.Stop()
 	for {
-		select {
-		case m := <-s.in:
-			if m.GetReport().GetHeartbeat() {
-				continue
-			}
+		if m := s.first; m != nil && !m.GetReport().GetHeartbeat() {
+			s.first = nil
 			return m
+		}
+		select {
+		case s.first = <-s.in:
+			if s.first == nil {
+				return nil
+			}
 		case <-deadline.C:
 			s.t.Fatal("no message of the worker")
 		}

@@ -22,14 +22,6 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-func (s *fakeSession) welcome(w *wire.Welcome) {
-	s.t.Helper()
-	if w.HeartbeatMs == 0 {
-		w.HeartbeatMs = 1000
-	}
-	s.send(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: w}})
-}
-
 // TestWorkerSavesItsCluster restarts a worker whose only configured address has moved.
 func TestWorkerSavesItsCluster(t *testing.T) {
 	first, second := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
@@ -38,13 +30,12 @@ func TestWorkerSavesItsCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := startWorker(t, Config{DataDir: dir, Leaders: []string{first.addr}, Slots: 1, ClusterName: "alpha"}, nothing)
-	s := first.session()
+	s := first.welcomedWith(&wire.Welcome{Worker: 7, Term: 3, Cluster: "alpha", ClusterId: "c1", Leaders: []string{first.addr}})
 	h := s.hello
 	if h.GetClusterId() != "" || h.GetClusterName() != "alpha" || h.GetProtocol() != wire.Protocol ||
 		h.GetProtocolMin() != wire.ProtocolMin || h.GetUnixMs() == 0 {
 		t.Errorf("hello = %v", h)
 	}
-	s.welcome(&wire.Welcome{Worker: 7, Term: 3, Cluster: "alpha", ClusterId: "c1", Leaders: []string{first.addr}})
 	s.send(&wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{Addresses: []string{second.addr}}}})
 	s.work(oneLease(jobMessage(1), 10, 1))
 	s.report() // after the messages before it
@@ -180,8 +171,7 @@ func TestWorkerAfterARefusal(t *testing.T) {
 	if err := w.Invite(t.Context(), []string{other.addr}, "c2", "beta", 0); err != nil {
 		t.Fatalf("Invite() = %v", err)
 	}
-	s := other.session()
-	s.welcome(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c2"})
+	s := other.welcomedWith(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c2"})
 	s.work(oneLease(jobMessage(1), 10, 1))
 	s.report() // after the Welcome
 	if err := w.Invite(t.Context(), []string{l.addr}, "c9", "gamma", 0); err == nil || !strings.Contains(err.Error(), "c2") {
@@ -216,24 +206,23 @@ func TestWorkerSurvivesASilentLeader(t *testing.T) {
 	first, second := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
 	b := newBlocker()
 	w := startWorker(t, Config{Leaders: []string{first.addr}, Slots: 1}, b.run)
-	s := first.session()
 	both := []string{first.addr, second.addr}
-	s.welcome(&wire.Welcome{Worker: 7, Term: 1, Leaders: both, SilenceMs: 1000})
+	s := first.welcomedWith(&wire.Welcome{Worker: 7, Term: 1, Leaders: both, SilenceMs: 1000})
 	s.work(oneLease(jobMessage(1), 50, 1))
 	<-b.began // then the leader is silent
-	s2 := second.session()
+	s2 := second.welcomedWith(&wire.Welcome{Worker: 7, Term: 2, Leaders: both})
 	if held := s2.hello.GetHeld(); len(held) != 1 || held[0].GetLease() != 50 || !held[0].GetStarted() {
 		t.Errorf("held = %v, want 50, started", held)
 	}
-	s2.welcome(&wire.Welcome{Worker: 7, Term: 2, Leaders: both})
 	b.end <- runner.Outcome{}
 	if got := finishedLeases([]*wire.Report{s2.report()}); !slices.Equal(got, []uint64{50}) {
 		t.Errorf("finished = %v, want 50", got)
 	}
 	// The second ends; the first resumes with an old term. It must not be followed.
 	second.server.Stop()
-	s = first.session()
-	s.out <- &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 7, Term: 1}}}
+	for s = first.session(); !s.offer(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 7, Term: 1}}}); {
+		s = first.session() // the worker has left the one before
+	}
 	<-s.ended
 	if st := w.State(); st.Connected {
 		t.Errorf("State() = %+v, want no leader", st)
@@ -245,7 +234,7 @@ func TestWorkerFollowsARedirect(t *testing.T) {
 	startWorker(t, Config{Leaders: []string{follower.addr}, Slots: 1}, nothing)
 	s := follower.session()
 	s.send(&wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: &wire.Elsewhere{Leader: leader.addr}}})
-	leader.session().welcome(&wire.Welcome{Worker: 1, Term: 1})
+	leader.welcomedWith(&wire.Welcome{Worker: 1, Term: 1})
 }
 
 // TestWorkerDialsByZone dials an address that is valid on one interface only.
@@ -263,7 +252,7 @@ func TestWorkerDialsByZone(t *testing.T) {
 	}
 	l := newFakeLeader(t, "[::1]:0")
 	startWorker(t, Config{Leaders: []string{strings.Replace(l.addr, "[::1]", "[::1%lo]", 1)}, Slots: 1}, nothing)
-	l.session().welcome(&wire.Welcome{Worker: 1, Term: 1})
+	l.welcomedWith(&wire.Welcome{Worker: 1, Term: 1})
 }
 
 func TestWorkerDiscoversAndAnnounces(t *testing.T) {
@@ -295,7 +284,7 @@ func TestWorkerDiscoversAndAnnounces(t *testing.T) {
 		t.Errorf("announced as %q, want %q", got, want)
 	}
 	close(start)
-	l.session().welcome(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c1"})
+	l.welcomedWith(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c1"})
 	if err := <-unannounced; !errors.Is(err, errJoined) {
 		t.Errorf("the announcement ended with %v, want %v", err, errJoined)
 	}
