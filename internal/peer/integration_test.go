@@ -32,8 +32,9 @@ type member struct {
 	address   string
 	log       *logNotes
 	snapshots sync.WaitGroup
-	unlink    func() error // ends the transport; gives what its Run has returned
-	stop      func()       // ends all
+	carried   chan error // what Run of the transport has returned
+	unlink    func()     // ends the transport
+	stop      func()     // ends all
 
 	mu    sync.Mutex
 	lines [][]byte
@@ -61,16 +62,17 @@ func startMember(t *testing.T, l net.Listener, cfg replica.Config) *member {
 	var parts sync.WaitGroup
 	parts.Go(func() { _ = server.Serve(l) })
 	parts.Go(m.consume)
-	ran, carried := make(chan error, 1), make(chan error, 1)
+	ran := make(chan error, 1)
+	m.carried = make(chan error, 1)
 	go func() { ran <- m.replica.Run(ctx) }()
-	go func() { carried <- m.transport.Run(linked) }()
-	m.unlink = sync.OnceValue(func() error {
+	go func() { m.carried <- m.transport.Run(linked) }()
+	m.unlink = sync.OnceFunc(func() {
 		cut()
 		server.Stop()
-		return receive(t, carried, "the end of the transport")
+		_ = m.unlinked()
 	})
 	m.stop = sync.OnceFunc(func() {
-		_ = m.unlink()
+		m.unlink()
 		cancel()
 		if err := receive(t, ran, "the end of the replica"); err != nil && !errors.Is(err, replica.ErrRemoved) {
 			t.Errorf("leader %d: Run() = %v", m.replica.ID(), err)
@@ -85,6 +87,14 @@ func startMember(t *testing.T, l net.Listener, cfg replica.Config) *member {
 		m.stop()
 	})
 	return m
+}
+
+// unlinked waits for the end of the transport, and gives what its Run has returned.
+func (m *member) unlinked() error {
+	m.t.Helper()
+	err := receive(m.t, m.carried, "the end of the transport")
+	m.carried <- err
+	return err
 }
 
 // dump logs the state after a failure.
@@ -251,7 +261,8 @@ func TestClusterOverTCP(t *testing.T) {
 
 	// A leader that is cut off loses its leadership, and the others elect another one.
 	deposed := leader(t, ms)
-	if err := deposed.unlink(); err != nil {
+	deposed.unlink()
+	if err := deposed.unlinked(); err != nil {
 		t.Fatalf("Run() of the transport = %v", err)
 	}
 	rest := without(ms, deposed)
@@ -340,8 +351,8 @@ func TestLostDirectoryIsRefused(t *testing.T) {
 		})
 		return told && len(empty.log.with("refuses this node", "leader 3 was here before", "leaders remove 3")) > 0
 	})
-	if _, ok := errors.AsType[*RefusedError](empty.unlink()); !ok {
-		t.Errorf("Run() of the transport = %v, want a *RefusedError", empty.unlink())
+	if _, ok := errors.AsType[*RefusedError](empty.unlinked()); !ok {
+		t.Errorf("Run() of the transport = %v, want a *RefusedError", empty.unlinked())
 	}
 	propose(t, ms[:2], 10, 20)
 	agree(t, 20, ms[:2]...)

@@ -358,39 +358,27 @@ func TestOutputIsHeld(t *testing.T) {
 			f := shell(t, &wire.Job{}, `if [ "$1" = first ]; then echo $$ >pid.new; mv pid.new pid; cat go; `+end+`; else echo begin; echo begin >&2; cat go; echo end; fi`)
 			f.job.Dir = t.TempDir()
 			f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte("sh"))
-			if strings.HasPrefix(end, "sleep") {
-				f.job.TimeoutMs = 5000 // in which the other process must have opened the files
-			}
 			fifo := filepath.Join(f.job.GetDir(), "go")
 			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			held := make(chan []*os.File, 1)
-			go func() {
-				var pid []byte
-				for len(pid) == 0 {
-					time.Sleep(time.Millisecond)
-					pid, _ = os.ReadFile(filepath.Join(f.job.GetDir(), "pid"))
+			var files []*os.File
+			for timeout := uint64(500); files == nil; timeout *= 2 { // in which the other process has to open the files
+				if strings.HasPrefix(end, "sleep") {
+					f.job.TimeoutMs = timeout
 				}
-				var files []*os.File
-				for _, fd := range []string{"1", "2"} {
-					file, err := os.OpenFile("/proc/"+strings.TrimSpace(string(pid))+"/fd/"+fd, os.O_WRONLY|os.O_APPEND, 0)
-					if err != nil {
-						t.Error(err)
-					}
-					files = append(files, file)
+				ended, held := make(chan struct{}), make(chan []*os.File, 1)
+				go func() { held <- holdOutput(f.job.GetDir(), ended) }()
+				if out := f.run(t.Context(), itemSplit("first")); out.Failure == nil {
+					t.Errorf("Run() = %+v, want a failure: a process can still write to the output", out)
+				} else if strings.HasPrefix(end, "echo") && !strings.Contains(out.Failure.GetMessage(), errHeld.Error()) {
+					t.Errorf("Run() = %v, want it to say %q", out.Failure, errHeld)
 				}
-				held <- files
-				if err := os.WriteFile(fifo, nil, 0); err != nil {
-					t.Error(err)
+				close(ended)
+				if files = <-held; files == nil && f.job.GetTimeoutMs() == 0 {
+					t.Fatal("the output of a command could not be opened")
 				}
-			}()
-			if out := f.run(t.Context(), itemSplit("first")); out.Failure == nil {
-				t.Errorf("Run() = %+v, want a failure: a process can still write to the output", out)
-			} else if strings.HasPrefix(end, "echo") && !strings.Contains(out.Failure.GetMessage(), errHeld.Error()) {
-				t.Errorf("Run() = %v, want it to say %q", out.Failure, errHeld)
 			}
-			files := <-held
 			f.job.TimeoutMs = 0
 			go func() { // the same job: its next attempt must not get the same pipe
 				if err := os.WriteFile(fifo, nil, 0); err != nil { // the second attempt runs
@@ -409,6 +397,45 @@ func TestOutputIsHeld(t *testing.T) {
 			}
 		})
 	}
+}
+
+// holdOutput opens the output and the log of a command, which writes its process number into a folder and reads the fifo there then. Nil: the
+// command has ended before.
+func holdOutput(dir string, ended <-chan struct{}) (files []*os.File) {
+	done := func(try func() error) bool {
+		for try() != nil {
+			select {
+			case <-ended:
+				return false
+			default:
+				time.Sleep(time.Millisecond)
+			}
+		}
+		return true
+	}
+	path, pid := filepath.Join(dir, "pid"), []byte(nil)
+	defer func() { _ = os.Remove(path) }() // the next command makes another one
+	if !done(func() (err error) { pid, err = os.ReadFile(path); return err }) {
+		return nil
+	}
+	for _, fd := range []string{"1", "2"} {
+		file, err := os.OpenFile("/proc/"+strings.TrimSpace(string(pid))+"/fd/"+fd, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			for _, file := range files {
+				_ = file.Close() // nothing was written
+			}
+			return nil
+		}
+		files = append(files, file)
+	}
+	done(func() error {
+		fifo, err := os.OpenFile(filepath.Join(dir, "go"), os.O_WRONLY|syscall.O_NONBLOCK, 0) // fails until it is read
+		if err == nil {
+			err = fifo.Close()
+		}
+		return err
+	})
+	return files
 }
 
 // wantGone checks that a process has ended.
