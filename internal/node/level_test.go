@@ -1,8 +1,11 @@
 package node
 
 import (
+	"net/http"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -43,5 +46,36 @@ func TestFeatureLevelRisesOnceAllCanReadIt(t *testing.T) {
 	peers.behind.Store(false)
 	r.until("the level rises", func() bool {
 		return r.node.Cluster().Level == state.FeatureLevel && peers.level.Load() == state.FeatureLevel
+	})
+}
+
+// TestRequestsAwaitTheLevel: a request waits for a log that is slow to commit the level that it needs, but not for leaders that are behind.
+func TestRequestsAwaitTheLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, peers := newFakeLog(), &fakePeers{asked: make(chan uint32, 1)}
+		peers.behind.Store(true)
+		r := startRig(t, log, func(c *Config) { c.Peers = peers })
+		log.elect()
+		r.leads()
+		_, err := r.node.Lock(t.Context(), lockOf("h1", time.Hour, "a"))
+		problemOf(t, err, http.StatusServiceUnavailable, "a lock needs feature level 2, and the cluster is at 0")
+
+		log.hold()
+		peers.behind.Store(false)
+		locked := make(chan error, 1)
+		go func() {
+			_, err := r.node.Lock(t.Context(), lockOf("h1", time.Hour, "a"))
+			locked <- err
+		}()
+		time.Sleep(2 * electionWait)
+		select {
+		case err := <-locked:
+			t.Fatalf("Lock() = %v before the level is committed", err)
+		default:
+		}
+		log.release()
+		if err := <-locked; err != nil {
+			t.Errorf("Lock() = %v", err)
+		}
 	})
 }

@@ -160,21 +160,34 @@ func PlanProblem(err error, detail, location string) error {
 	return p
 }
 
-// awaitLevel waits until the cluster has a feature level, which takes a moment after its first start, and refuses what needs it otherwise.
-// What names it.
+// awaitLevel waits until the cluster has a feature level, which takes a moment after its first start, and refuses what needs it if leaders are
+// behind. What names it.
 func (n *Node) awaitLevel(ctx context.Context, what string, level uint32) error {
 	reached := func() (bool, error) {
 		c, _ := n.views.Cluster()
 		return c.Level >= level, nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, electionWait)
-	defer cancel()
-	if err := n.views.Changed().Wait(waiting, reached); err == nil || waiting.Err() == nil || ctx.Err() != nil {
-		return err
+	for rises := true; rises; rises = n.levelRises(ctx, level) {
+		waiting, cancel := context.WithTimeout(ctx, electionWait)
+		err := n.views.Changed().Wait(waiting, reached)
+		late := waiting.Err() != nil
+		cancel()
+		if err == nil || !late || ctx.Err() != nil {
+			return err
+		}
 	}
 	c, _ := n.views.Cluster()
 	return api.Unavailable("%s needs feature level %d, and the cluster is at %d until every leader is connected and runs version %s or "+
 		"newer: start or upgrade the others (bridgefour leaders lists them), then try again", what, level, c.Level, n.cfg.Version)
+}
+
+// levelRises reports whether the cluster has the feature level as soon as this leader's log and views have caught up.
+func (n *Node) levelRises(ctx context.Context, level uint32) (rises bool) {
+	_ = n.do(ctx, func() { // fails only when the caller leaves or the node stops
+		c := n.loop.controller
+		rises = c.Machine().Level() >= level || c.Leading() && (n.cfg.Peers == nil || len(n.cfg.Peers.Behind(state.FeatureLevel)) == 0)
+	})
+	return rises && n.ready.refusal() == ""
 }
 
 // jobKey separates clients' keys from the leader's own, and those of the users of tokens from each other: a key answers with a job.
