@@ -219,9 +219,8 @@ func TestOtherCluster(t *testing.T) {
 	}
 	until(t, "both sides name both clusters", func() bool { return said(stray) && slices.ContainsFunc(ours.followers(stray), said) })
 	ours.submit(trivial())
-	if !stray.hasEnded() {
-		stray.kill()
-	}
+	_ = stray.cmd.Process.Kill() // it may have ended
+	<-stray.ended
 	stray.dir = own
 	stray.start()
 	ours.untilLevel(ours.nodes...)

@@ -247,18 +247,22 @@ func (c *cluster) fails(id uint64) api.Job {
 	return job
 }
 
+// current is a job as of now, also if another client has submitted or changed it: without that, a client may be answered from before. What it reads afterwards is no
+// older.
+func (c *cluster) current(id uint64) (job api.Job) {
+	c.t.Helper()
+	raw, err := c.client.Raw(c.t.Context(), fmt.Sprintf("/v1/jobs/%d?consistency=strong", id))
+	if err = errors.Join(err, json.Unmarshal(raw, &job)); err != nil {
+		c.t.Fatal(err)
+	}
+	return job
+}
+
 // untilMap waits until the counts of a job's map stage satisfy is.
 func (c *cluster) untilMap(id uint64, what string, is func(s api.Stage) bool) {
 	c.t.Helper()
-	until(c.t, fmt.Sprintf("job %d: %s", id, what), func() bool {
-		// Strong: a leader with a hung disk forwards writes, so that a client stays with it, and answers reads from before the hang.
-		raw, err := c.client.Raw(c.t.Context(), fmt.Sprintf("/v1/jobs/%d?consistency=strong", id))
-		var job api.Job
-		if err = errors.Join(err, json.Unmarshal(raw, &job)); err != nil {
-			c.t.Fatal(err)
-		}
-		return is(job.Stages[0])
-	})
+	// Current: a leader with a hung disk forwards writes, so that a client stays with it, and answers reads from before the hang.
+	until(c.t, fmt.Sprintf("job %d: %s", id, what), func() bool { return is(c.current(id).Stages[0]) })
 }
 
 func (c *cluster) tasks(id uint64, q api.TaskQuery) []api.Task {

@@ -158,7 +158,7 @@ func forwardedWrites(g *group) {
 	}
 	var answered api.Job
 	out := sh(t, "/", `curl --silent --fail --retry 9 --header 'Content-Type: application/json' --data "$1" "$2"`, tiny("by curl", "true"), url)
-	if err := json.Unmarshal(out, &answered); err != nil || g.done(answered.ID).Name != "by curl" {
+	if err := json.Unmarshal(out, &answered); err != nil || g.current(answered.ID).Name != "by curl" {
 		t.Errorf("curl: %s: %v", out, err)
 	}
 }
@@ -384,6 +384,7 @@ func TestOneAddress(t *testing.T) {
 	}
 	id = run("", "submit", "--quiet", "--range", "1-1", "--", "sleep", "60")
 	run("", "stop", id)
+	g.current(number(id))
 	if job := g.ends(number(id)); job.Status != api.JobStopped {
 		t.Errorf("job %s is %s, want stopped", id, job.Status)
 	}

@@ -114,6 +114,7 @@ func TestLeaderHangs(t *testing.T) {
 	until(t, "the running tasks end without a leader", func() bool { return marks(t, c.path("ended")) >= 8 })
 	hang := time.NewTimer(4 * time.Second) // the duration under test
 	<-hang.C
+	s.led = append(s.led, time.Now())
 	c.leader.signal(syscall.SIGCONT)
 	s.wantDoneOnce()
 }

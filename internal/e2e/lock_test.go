@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // lockScene is a command that holds a lock, started by "bridgefour lock", and another that waits for it. The first one has a process that has left it and ignores
@@ -22,15 +23,22 @@ setsid sh "$1/left.sh" "$1" &
 until [ -e "$1/go" ]; do sleep 0.02; done
 `
 
-func newLockScene(t *testing.T, ttl string) *lockScene {
+// newLockScene starts the scene, with another time to live if that is too short for this machine: the first one loses its lock before the second one waits.
+func newLockScene(t *testing.T, ttl time.Duration) (s *lockScene) {
 	t.Helper()
-	s := &lockScene{cluster: newCluster(t)}
-	write(t, s.path("left.sh"), `trap '' TERM HUP INT; while :; do echo first $B4_LOCK_FENCE >>"$1/ledger"; sleep 0.02; done`)
-	write(t, s.path("hold.sh"), lockScript)
-	s.first = s.lock("first", "--ttl", ttl, "--", "sh", s.path("hold.sh"), s.dir)
-	until(t, "the first command holds the lock", func() bool { return exists(s.path("ledger")) })
-	s.second = s.lock("second", "--", "sh", "-c", `echo second $B4_LOCK_FENCE >>"$0/ledger"`, s.dir)
-	until(t, "the second command waits", func() bool { _, list, _ := s.cli("locks"); return strings.Contains(list, "waits") })
+	for waits := false; !waits; ttl *= 2 {
+		s = &lockScene{cluster: newCluster(t)}
+		write(t, s.path("left.sh"), `trap '' TERM HUP INT; while :; do echo first $B4_LOCK_FENCE >>"$1/ledger"; sleep 0.02; done`)
+		write(t, s.path("hold.sh"), lockScript)
+		s.first = s.lock("first", "--ttl", ttl.String(), "--", "sh", s.path("hold.sh"), s.dir)
+		until(t, "the first command holds the lock", func() bool { return exists(s.path("ledger")) || s.first.hasEnded() })
+		s.second = s.lock("second", "--", "sh", "-c", `echo second $B4_LOCK_FENCE >>"$0/ledger"`, s.dir)
+		until(t, "the second command waits", func() bool {
+			_, list, _ := s.cli("locks")
+			waits = strings.Contains(list, "waits")
+			return waits || s.first.hasEnded()
+		})
+	}
 	return s
 }
 
@@ -71,26 +79,26 @@ func (s *lockScene) check() {
 func TestLockIsSafe(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		ttl  string
+		ttl  time.Duration
 		lose func(s *lockScene)
 	}{
-		"lock is killed": {"1s", func(s *lockScene) { s.first.kill() }},
-		"lock is stopped": {"1s", func(s *lockScene) {
+		"lock is killed": {time.Second, func(s *lockScene) { s.first.kill() }},
+		"lock is stopped": {time.Second, func(s *lockScene) {
 			s.first.signal(syscall.SIGSTOP)
 			s.untilGone()
 			s.second.wantExit(0)
 			s.first.signal(syscall.SIGCONT)
 			s.first.wantExit(76)
 		}},
-		"lock is interrupted": {"30s", func(s *lockScene) {
+		"lock is interrupted": {30 * time.Second, func(s *lockScene) {
 			s.first.signal(syscall.SIGINT)
 			s.first.wantExit(128 + int(syscall.SIGTERM))
 		}},
-		"lock is quit": {"30s", func(s *lockScene) {
+		"lock is quit": {30 * time.Second, func(s *lockScene) {
 			s.first.signal(syscall.SIGQUIT)
 			s.first.wantExit(128 + int(syscall.SIGTERM))
 		}},
-		"command is killed": {"30s", func(s *lockScene) {
+		"command is killed": {30 * time.Second, func(s *lockScene) {
 			pid, err := strconv.Atoi(strings.TrimSpace(readFile(s.t, s.path("pid"))))
 			if err == nil {
 				err = syscall.Kill(pid, syscall.SIGKILL)
@@ -100,7 +108,7 @@ func TestLockIsSafe(t *testing.T) {
 			}
 			s.first.wantExit(128 + int(syscall.SIGKILL))
 		}},
-		"command is stopped": {"1s", func(s *lockScene) {
+		"command is stopped": {time.Second, func(s *lockScene) {
 			pid, err := strconv.Atoi(strings.TrimSpace(readFile(s.t, s.path("pid"))))
 			if err == nil {
 				err = syscall.Kill(pid, syscall.SIGSTOP)
@@ -110,19 +118,19 @@ func TestLockIsSafe(t *testing.T) {
 			}
 			s.first.kill()
 		}},
-		"leader is stopped": {"1s", func(s *lockScene) {
+		"leader is stopped": {time.Second, func(s *lockScene) {
 			s.leader.signal(syscall.SIGSTOP)
 			s.first.wantExit(76)
 			s.untilGone()
 			s.leader.signal(syscall.SIGCONT)
 		}},
-		"leader is restarted": {"30s", func(s *lockScene) {
+		"leader is restarted": {30 * time.Second, func(s *lockScene) {
 			s.leader.kill()
 			s.startLeader()
 			write(s.t, s.path("go"), "")
 			s.first.wantExit(0)
 		}},
-		"lock is taken away": {"1s", func(s *lockScene) {
+		"lock is taken away": {time.Second, func(s *lockScene) {
 			_, list, _ := s.cli("locks", "--json")
 			_, holder, _ := strings.Cut(list, `"holder":"`)
 			holder, _, _ = strings.Cut(holder, `"`)

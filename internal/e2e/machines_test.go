@@ -152,6 +152,11 @@ func TestFounders(t *testing.T) {
 	user := m.token(3, admin, "submit")
 	m.must(3, user, "submit", "--range", "1-5", "--wait", "--secret", "PASSWORD=@"+m.path("cluster.key"), "--", "sh", "-c", `test -n "$PASSWORD"`)
 
+	together := func() bool {
+		code, out := m.on(3, admin, m.command(context.Background(), "leaders"))
+		return code == 0 && strings.Count(out, "follower") == 2
+	}
+
 	// A job goes on while each of them dies in turn.
 	m.must(3, user, "submit", "--range", "1-100", "--", "sh", "-c", "sleep 0.1")
 	for i := range leaders {
@@ -161,10 +166,7 @@ func TestFounders(t *testing.T) {
 			return code == 0 && strings.Contains(out, "silent")
 		})
 		leaders[i] = start(i)
-		until(t, "it is back", func() bool {
-			code, out := m.on(3, admin, m.command(context.Background(), "leaders"))
-			return code == 0 && strings.Count(out, "follower") == 2
-		})
+		until(t, "it is back", together)
 	}
 	m.must(3, user, "wait", "2")
 
@@ -178,6 +180,7 @@ func TestFounders(t *testing.T) {
 	for i := range leaders {
 		start(i)
 	}
+	until(t, "they are back", together)
 	m.must(3, user, "wait", "3")
 	for i := range leaders {
 		if key := readFile(t, filepath.Join(dir(i), "cluster.key")); strings.HasPrefix(key, before) {
