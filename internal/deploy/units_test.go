@@ -36,7 +36,7 @@ cat /shared/drained/part-00000 >/mnt/drained
 bridgefour tasks --cluster $leader --json $job >/mnt/tasks
 set +x
 systemctl kill --kill-who=main --signal STOP bridgefour-leader
-until [ "$(systemctl show --property NRestarts --value bridgefour-leader)" = 1 ]; do sleep 0.5; done
+until [ "$(systemctl show --property NRestarts --value bridgefour-leader)" -ge 1 ]; do sleep 0.5; done
 until bridgefour cluster --cluster $leader | grep '1 alive'; do sleep 0.5; done
 bridgefour job --cluster $leader $job
 systemctl stop bridgefour-worker bridgefour-leader

@@ -132,10 +132,13 @@ func TestWorkerWithoutFiles(t *testing.T) {
 	c := newCluster(t)
 	w := c.launch("worker", c.withFiles(64, binary, "worker", "--data-dir", c.path("worker"), "--leader", c.known, "--slots", "40"))
 	c.untilAlive(1)
-	out := c.path("out")
-	c.done(c.submit(&api.JobRequest{Range: numbers(60), Output: out, Program: item("sleep 0.2", printItem), Retries: new(0)}))
+	out, gate := c.path("out"), c.path("gate")
+	id := c.submit(&api.JobRequest{Range: numbers(60), Output: out, Program: item(waitFor(gate), printItem), Retries: new(0), NoSpeculation: true})
+	until(t, "an attempt is returned", func() bool {
+		log := w.readStderr()
+		return strings.Contains(log, "attempt returned") && strings.Contains(log, "ulimit -n")
+	})
+	write(t, gate, "")
+	c.done(id)
 	wantNumbers(t, out, 60, `echo "$1"`)
-	if log := w.readStderr(); !strings.Contains(log, "attempt returned") || !strings.Contains(log, "ulimit -n") {
-		t.Errorf("the worker logs:\n%s", tail(log))
-	}
 }

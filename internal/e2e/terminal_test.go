@@ -121,9 +121,9 @@ func TestTerminalLock(t *testing.T) {
 		t.Skip("there is no bash on this machine")
 	}
 	c := newCluster(t)
-	for _, test := range []struct{ after, command, shell string }{
-		{" &", "command: <>", "first second third"},
-		{"", "command: <echo first>", "second third"},
+	for _, test := range []struct{ after, ready, command, shell string }{
+		{" &", "command: <>", "command: <>", "first second third"},
+		{"", "held", "command: <echo first>", "second third"},
 	} {
 		s := c.screen(200, "PS1='$ ' bash --norc --noediting -i")
 		enter := func(lines ...string) {
@@ -132,7 +132,9 @@ func TestTerminalLock(t *testing.T) {
 			}
 		}
 		enter(binary + " lock x --cluster " + c.known + " -- sh -c 'echo held; read line; echo \"command: <$line>\"'" + test.after)
-		until(t, "the lock", func() bool { return slices.Contains(s.lines(), "held") || slices.Contains(s.lines(), "$ held") })
+		until(t, test.ready, func() bool { // maybe behind a prompt
+			return slices.ContainsFunc(s.lines(), func(line string) bool { return strings.HasSuffix(line, test.ready) })
+		})
 		enter("echo first", "echo second", "echo third", "exit", "exit")
 		until(t, "the end", func() bool { return slices.Contains(s.lines(), "exit 0") })
 		var command string
