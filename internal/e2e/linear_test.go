@@ -72,7 +72,10 @@ func TestLinearizable(t *testing.T) {
 		check.model.Partition = nil
 		for _, part := range parts {
 			result, info := porcupine.CheckOperationsVerbose(check.model, part, time.Minute)
-			if result == porcupine.Ok {
+			if result != porcupine.Illegal {
+				if result == porcupine.Unknown { // a slow machine may not find out in that time
+					t.Logf("the history of the %s, of %d operations, is not decided", what, len(part))
+				}
 				continue
 			}
 			for _, o := range part {
