@@ -149,6 +149,7 @@ const (
 	RoleCollect = "collect"
 	RoleReduce  = "reduce"
 	RoleCommit  = "commit"
+	RoleCheck   = "check" // that what the job has written is there, if it has no output of its own
 )
 
 // Job is one job and its progress.

@@ -130,18 +130,18 @@ func currentStage(job *api.Job) api.Stage {
 	return job.Stages[len(job.Stages)-1]
 }
 
-// stageText is the name of a stage, and its place if a job has several beside the one that commits.
+// stageText is the name of a stage, and its place if a job has several beside the one that commits, or checks.
 func stageText(job *api.Job, stage *api.Stage) string {
 	place, n := 0, 0
 	for _, s := range job.Stages {
-		if s.Role != api.RoleCommit {
+		if s.Role != api.RoleCommit && s.Role != api.RoleCheck {
 			n++
 		}
 		if s.Name == stage.Name {
 			place = n
 		}
 	}
-	if n < 2 || stage.Role == api.RoleCommit {
+	if n < 2 || stage.Role == api.RoleCommit || stage.Role == api.RoleCheck {
 		return stage.Name
 	}
 	return fmt.Sprintf("%s (stage %d of %d)", stage.Name, place, n)

@@ -135,6 +135,23 @@ func Publish(ctx context.Context, store blob.Store, out Output, parts iter.Seq2[
 	return p.list.summary(), nil
 }
 
+// Check returns a LostError or an UnseenError if a part is missing, or has another size than its task has written, of an output whose parts stay in the private folder. It changes nothing.
+func Check(ctx context.Context, store blob.Store, out Output, parts iter.Seq2[Part, error]) error {
+	if err := out.validate(); err != nil {
+		return err
+	}
+	list, err := collect(parts)
+	if err != nil {
+		return err
+	}
+	p := publication{store: store, out: out, private: out.private(), list: list}
+	there, err := p.folderExists(ctx)
+	if err != nil {
+		return err
+	}
+	return p.check(ctx, false, there)
+}
+
 // publication is one call of Publish.
 type publication struct {
 	store   blob.Store

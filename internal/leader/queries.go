@@ -57,6 +57,11 @@ func (c *Core) Fits(id state.WorkerID, spec *state.Spec) bool {
 	return w != nil && sched.Eligible(spec, &w.Worker)
 }
 
+// Speak reports whether all workers that are connected support a version of the workers' protocol.
+func (c *Core) Speak(protocol uint32) bool {
+	return !slices.ContainsFunc(c.registry.inOrder, func(w *worker) bool { return w.session != nil && w.Protocol < protocol })
+}
+
 // Held reports whether a job is not leased yet because workers of the previous term may still run its tasks.
 func (c *Core) Held(id state.JobID) bool { return c.sched.Held(id) }
 

@@ -137,7 +137,7 @@ func (r *rig) worker(identity string, answer func(*scripted, *wire.Leases) *wire
 		r.t.Fatal(err)
 	}
 	done := make(chan struct{})
-	s.send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: &wire.Hello{Identity: identity, Incarnation: identity, Slots: 2}}})
+	s.send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: &wire.Hello{Identity: identity, Incarnation: identity, Slots: 2, Protocol: wire.Protocol}}})
 	go func() {
 		defer close(done)
 		s.ended <- s.receive()

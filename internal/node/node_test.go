@@ -93,7 +93,7 @@ func TestJobRunsToItsResult(t *testing.T) {
 	if err != nil || len(tasks.Tasks) != 2 || tasks.Tasks[1].Name != "1/map/1" || tasks.Tasks[1].Status != api.TaskDone || tasks.Tasks[1].Input != "2" {
 		t.Errorf("Tasks() = %+v, %v", tasks, err)
 	}
-	tasks, err = r.node.Tasks(t.Context(), 1, api.TaskQuery{Limit: 2, Cursor: tasks.Next})
+	tasks, err = r.node.Tasks(t.Context(), 1, api.TaskQuery{Stage: "map", Limit: 2, Cursor: tasks.Next})
 	if err != nil || len(tasks.Tasks) != 1 || tasks.Tasks[0].Name != "1/map/2" || tasks.Next != "" {
 		t.Errorf("Tasks(), second page = %+v, %v", tasks, err)
 	}
@@ -627,6 +627,55 @@ func TestNodeServesTheAPI(t *testing.T) {
 		}
 		return Owned{r.node}
 	})
+}
+
+// TestStreamWaitsForLostOutput: an output that is missing when its turn comes is sent once the job has made it again.
+func TestStreamWaitsForLostOutput(t *testing.T) {
+	r := newRig(t)
+	submit(t, r.node, request(3), "")
+	begun, live := make(chan struct{}, 2), make(chan string, 2)
+	for _, unordered := range []bool{false, true} {
+		go func() {
+			var b strings.Builder
+			err := r.node.StreamParts(t.Context(), api.PartQuery{Job: 1, Unordered: unordered}, func(p api.Part) error {
+				if p.Task == 0 {
+					begun <- struct{}{}
+				}
+				b.Write(p.Text)
+				return nil
+			})
+			live <- fmt.Sprintf("%s%v", b.String(), err)
+		}()
+	}
+	var lost uint64 // the lease whose output was removed
+	r.worker("alice", func(s *scripted, w *wire.Leases) *wire.Report {
+		job := s.jobs[w.GetJob()]
+		if job.GetPlan()[w.GetStage()].GetRole() == wire.StageRole_STAGE_CHECK {
+			if lost == 0 {
+				return finishEmpty(s, w)
+			}
+			<-begun
+			<-begun
+			report := &wire.Report{Returned: []uint64{w.GetFirstLease()}, Lost: []*wire.OutputLost{{Job: w.GetJob(), Index: 1, Lease: lost, Message: "is missing"}}}
+			lost = 0
+			return report
+		}
+		report := finishAll(s, w)
+		if i := slices.Index(w.GetIndex(), 1); i >= 0 && len(w.GetAttempt()) == 0 {
+			lost = w.GetFirstLease() + uint64(i) //nolint:gosec // not negative
+			if err := os.Remove(filepath.Join(job.GetOutput(), "_temporary", job.GetUid(), fmt.Sprintf("map-1-%d", lost))); err != nil {
+				s.t.Error(err)
+			}
+		}
+		return report
+	})
+	for range 2 {
+		lines := strings.SplitAfter(<-live, "\n")
+		slices.Sort(lines)
+		if got, want := strings.Join(lines, ""), "<nil>map 0\nmap 1\nmap 2\n"; got != want {
+			t.Errorf("StreamParts() = %q, want %q", got, want)
+		}
+	}
 }
 
 // TestStreamParts reads outputs from before the first task has ended, again from the middle, and those of a job that has failed.

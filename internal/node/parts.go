@@ -27,7 +27,7 @@ func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire
 			job := n.loop.controller.Machine().Job(state.JobID(req.GetJob()))
 			stage = stageOf(job, req.GetStage())
 			if stage != nil && job.Final(int(req.GetStage())) {
-				fillParts(page, stage, first)
+				fillParts(page, stage, first, req.GetWritten())
 				n.fillMakers(page, stage, req.GetHost())
 				spec = job.Spec
 			} else {
@@ -68,7 +68,8 @@ func stageOf(job *state.Job, stage uint32) *state.Stage {
 	return job.Stages[stage]
 }
 
-func fillParts(page *wire.PartsPage, stage *state.Stage, first uint64) {
+// fillParts lists the winners among the tasks of a page. Written leaves out those without output.
+func fillParts(page *wire.PartsPage, stage *state.Stage, first uint64, written bool) {
 	page.Tasks = stage.Tasks
 	for i := first; i < min(first+partsPage, stage.Tasks); i++ {
 		out, done := stage.Output(i)
@@ -76,6 +77,9 @@ func fillParts(page *wire.PartsPage, stage *state.Stage, first uint64) {
 			if stage.Status(i) == state.TaskDead {
 				page.Dead = append(page.Dead, i)
 			}
+			continue
+		}
+		if written && out.Size == 0 {
 			continue
 		}
 		page.Index = append(page.Index, i)

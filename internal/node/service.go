@@ -14,6 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // Submit plans the job and adds it to the log. Planning reads the folders of the input, in the caller's goroutine.
@@ -73,8 +74,10 @@ type plannedJob struct {
 // planJob plans a job. Errors of the request are of type plan.Errors.
 func (n *Node) planJob(ctx context.Context, req *api.JobRequest, opt plan.Options, turn *largeTurn) (job plannedJob, err error) {
 	opt.Builtins, opt.Stores, opt.Reserved = n.cfg.Builtins, n.cfg.Stores, n.cfg.Reserved
-	if len(req.Inputs) > 0 {
-		opt.OneByOne = n.awaitLevel(ctx, "the job", 2) != nil // its first start takes a moment
+	if len(req.Inputs) > 0 || req.Output == "" {
+		older := n.awaitLevel(ctx, "the job", 2) != nil // its first start takes a moment
+		opt.OneByOne = older && len(req.Inputs) > 0
+		opt.Check = !older && n.speak(ctx, wire.Protocol)
 	}
 	if opt.Slots, err = n.slots(ctx); err != nil {
 		return job, err
@@ -125,6 +128,15 @@ func (n *Node) slots(ctx context.Context) (slots uint64, err error) {
 		}
 	})
 	return max(slots, uint64(n.cfg.Slots)), err //nolint:gosec // not negative
+}
+
+// speak reports whether all workers that are connected support a version of the workers' protocol.
+func (n *Node) speak(ctx context.Context, protocol uint32) (all bool) {
+	_ = n.do(ctx, func() {
+		c := n.loop.controller.Core()
+		all = c != nil && c.Speak(protocol)
+	})
+	return all
 }
 
 // warnUnable says that no worker has the resources that a task of a job needs, though there are workers; nil: one has, or it is not known.

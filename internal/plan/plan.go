@@ -31,6 +31,8 @@ type Options struct {
 	// bytes, because some leaders of the cluster are older.
 	Slots    uint64
 	OneByOne bool
+	// Check: a job without an output has a stage that checks what is kept of it. Some leaders or workers of the cluster may be too old for that.
+	Check bool
 	// TasksMax is the maximum number of tasks of a job: each takes up to 64 bytes of the leader's memory. Defaults to 100 million.
 	TasksMax uint64
 	// Flow is that of which the job is a part; nil: it is submitted alone.

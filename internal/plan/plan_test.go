@@ -322,7 +322,7 @@ func TestLine(t *testing.T) {
 	for partitions, tasks := range map[int]uint64{0: 3, 7: 7} {
 		req := &api.JobRequest{Program: api.Program{Builtin: "line"}, Inputs: []string{dir + "/in"}, Partitions: partitions}
 		res, err := plan.Plan(t.Context(), req, opt)
-		want := state.LinePlan([]state.StageSpec{{Name: "read", Tasks: 1}, {Name: "count", Tasks: tasks, Fitted: partitions == 0}, {Name: "sort", Tasks: 2, Ranges: true}}, true, false)
+		want := state.LinePlan([]state.StageSpec{{Name: "read", Tasks: 1}, {Name: "count", Tasks: tasks, Fitted: partitions == 0}, {Name: "sort", Tasks: 2, Ranges: true}}, state.RoleCollect)
 		if err != nil || !reflect.DeepEqual(res.Stages, want) {
 			t.Errorf("%d partitions: stages %+v, %v; want %+v", partitions, res.Stages, err, want)
 		}

@@ -80,5 +80,15 @@ func (p *planner) stages() {
 			line[i].Tasks = p.partitions()
 		}
 	}
-	p.result.Stages = state.LinePlan(line, p.result.Collects, p.result.Output != "")
+	var ends []state.StageRole
+	if p.result.Collects {
+		ends = append(ends, state.RoleCollect)
+	}
+	switch {
+	case p.result.Output != "":
+		ends = append(ends, state.RoleCommit)
+	case p.opt.Check:
+		ends = append(ends, state.RoleCheck)
+	}
+	p.result.Stages = state.LinePlan(line, ends...)
 }

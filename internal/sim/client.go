@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -131,7 +132,14 @@ func twoInputs(tasks uint64, publish bool) []state.StageSpec {
 
 // twoReduces is a plan with two stages that reduce, one after the other.
 func twoReduces(tasks uint64, collect, publish bool) []state.StageSpec {
-	return state.LinePlan([]state.StageSpec{{Name: "map", Tasks: tasks}, {Name: "count", Tasks: 3}, {Name: "sort", Tasks: 2, Ranges: true}}, collect, publish)
+	ends := []state.StageRole{state.RoleCheck}
+	if publish {
+		ends[0] = state.RoleCommit
+	}
+	if collect {
+		ends = slices.Insert(ends, 0, state.RoleCollect)
+	}
+	return state.LinePlan([]state.StageSpec{{Name: "map", Tasks: tasks}, {Name: "count", Tasks: 3}, {Name: "sort", Tasks: 2, Ranges: true}}, ends...)
 }
 
 // live starts the client.

@@ -116,7 +116,7 @@ func (m *Machine) setInput(c *command, out *Result) *Rejection {
 			if stage.Fitted {
 				stage.Tasks = c.task
 			}
-		case RoleCollect, RoleCommit, stageRoles:
+		case RoleCollect, RoleCommit, RoleCheck, stageRoles:
 		}
 	}
 	if err := checkPlan(spec.Stages, &spec.Input); err != nil {

@@ -215,7 +215,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Submit("", "uid7p", "", &Spec{Output: "/out/7p", Builtin: "grep", Input: *mustInput(t, packs), SplitMax: 64, Pack: &Packing{Size: 9, Fitted: true}})
 			e.Submit("", "uid8", "", &Spec{
 				Output: "/out/8", Env: map[string]string{"A": "1", "B": ""}, Secrets: []Secret{{Name: "S", Sealed: []byte("\xffsealed")}}, Sandbox: true, NoNetwork: true, Class: `"a.B"`,
-				Reduce: "uniq -c", Combine: "uniq", Partitions: 4, Stages: LinePlan([]StageSpec{{Name: "map", Tasks: 1}, {Name: "reduce", Tasks: 4, Fitted: true}, {Name: "sort", Tasks: 2, Ranges: true}}, false, true),
+				Reduce: "uniq -c", Combine: "uniq", Partitions: 4, Stages: LinePlan([]StageSpec{{Name: "map", Tasks: 1}, {Name: "reduce", Tasks: 4, Fitted: true}, {Name: "sort", Tasks: 2, Ranges: true}}, RoleCommit),
 			})
 		}
 	})

@@ -292,6 +292,18 @@ func (j *Job) Final(i int) bool {
 	return j.Stages[i].complete() || j.Status != JobActive && !j.Ready(i)
 }
 
+// skipCheck closes the check stage of an active job that is ready and has nothing to check: a task that has written nothing has no file in the spool.
+func (j *Job) skipCheck() {
+	for i, s := range j.Stages {
+		if j.Status == JobActive && s.Role == RoleCheck && j.Ready(i) {
+			s.Closed = j.OutputBytes == 0 && !slices.ContainsFunc(j.Stages, func(s *Stage) bool {
+				result, _ := s.Output(0)
+				return s.Role == RoleCollect && result.Size > 0
+			})
+		}
+	}
+}
+
 // Parts returns the stage whose outputs are the parts of the job.
 func (j *Job) Parts() *Stage { return j.Stages[j.Spec.PartStage()] }
 
@@ -328,7 +340,7 @@ func (s *Spec) SecretNames() []string {
 func (s *Spec) Protocol() uint32 {
 	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork ||
 		s.Input.Kind == InputList || s.Input.packed() || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell ||
-		slices.ContainsFunc(s.Stages, func(stage StageSpec) bool { return stage.Role == RoleReduce }) {
+		slices.ContainsFunc(s.Stages, func(stage StageSpec) bool { return stage.Role == RoleReduce || stage.Role == RoleCheck }) {
 		return 2
 	}
 	return 0

@@ -6,7 +6,7 @@ package state
 //	level | since  | allows
 //	0     | v0.1   | positional records: version 1 of entries and snapshots
 //	1     | v0.3   | tagged records: version 2; stage plans, lost outputs, where and when a task ran
-//	2     | v0.4   | input in several entries, versions of input files, what failed attempts wrote last, environments, access tables, audit records, lists of several columns, limits of failed tasks, delays, resources, order between jobs, submissions of several jobs, inputs that grow, locks, several files in a task
+//	2     | v0.4   | input in several entries, versions of input files, what failed attempts wrote last, environments, access tables, audit records, lists of several columns, limits of failed tasks, delays, resources, order between jobs, submissions of several jobs, inputs that grow, locks, several files in a task, checks of what the spool keeps
 const FeatureLevel = 2
 
 // Level is the feature level that a cluster needs to run the job. Below it, a field whose absence would change what the job does could

@@ -415,6 +415,7 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 		case fresh || stage.Role == RoleCommit && stage.Action != Commit:
 			job.Stages[i] = newStage(&job.Spec.Stages[i])
 		default:
+			stage.Closed = stage.Closed && stage.Role != RoleCheck
 			stage.reopen(m.epoch)
 		}
 	}
@@ -707,6 +708,7 @@ func (m *Machine) loseTasks(job *Job, number uint32, fence Lease, out *Result) {
 // stageSettled ends the job, or starts the stages that come after stage i, which has no task to run any more, or too many dead ones.
 func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
 	stage := job.Stages[i]
+	job.skipCheck()
 	switch {
 	case job.Status != JobActive && !stage.complete():
 		m.endJob(job, CleanupFailed, out)

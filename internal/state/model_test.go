@@ -586,6 +586,7 @@ func (m *model) retry(key string, id JobID, fence Lease, lost []OutputRange, cha
 			}
 			delete(t.counts, LostOutput)
 		}
+		s.closed = s.closed && s.spec.Role != RoleCheck
 	}
 	j.change(changed)
 	j.redoLost(lost)
@@ -929,6 +930,11 @@ func (m *model) advance(j *modelJob, s *modelStage) {
 	if !s.settled() {
 		return
 	}
+	for i, check := range j.stages {
+		if j.status == "active" && check.spec.Role == RoleCheck && j.ready(i) {
+			check.closed = !j.keeps()
+		}
+	}
 	switch {
 	case j.status == "stopping":
 		m.end(j, "stopped")
@@ -952,6 +958,18 @@ func (m *model) advance(j *modelJob, s *modelStage) {
 			}
 		}
 	}
+}
+
+// keeps reports whether a task that makes a part, or collects them, has written something.
+func (j *modelJob) keeps() bool {
+	for _, s := range j.stages {
+		for _, t := range s.tasks {
+			if (s == j.parts() || s.spec.Role == RoleCollect) && t.status == "done" && t.won.Size > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (m *model) register(key string, info WorkerInfo) {

@@ -15,6 +15,7 @@ const (
 	RoleCollect                  // merge the outputs of the stages in From into the result
 	RoleCommit                   // publish the outputs of the stages in From, or remove them
 	RoleReduce                   // run the reduce program, each task on one partition of the outputs of the stage in From
+	RoleCheck                    // see that the outputs of the stages in From are there, of a job that keeps them in the spool
 	stageRoles
 )
 
@@ -22,7 +23,7 @@ const (
 func (r StageRole) RunsProgram() bool { return r == RoleMap || r == RoleReduce }
 
 func (r StageRole) String() string {
-	names := [...]string{"map", "collect", "commit", "reduce"}
+	names := [...]string{"map", "collect", "commit", "reduce", "check"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -53,12 +54,19 @@ const (
 // DefaultPlan is map, then collect if the program merges its parts, then commit if there is an output folder to publish in.
 // Jobs without a recorded plan have this one.
 func DefaultPlan(tasks uint64, collect, publish bool) []StageSpec {
-	return LinePlan([]StageSpec{{Name: "map", Tasks: max(tasks, 1)}}, collect, publish)
+	var ends []StageRole
+	if collect {
+		ends = append(ends, RoleCollect)
+	}
+	if publish {
+		ends = append(ends, RoleCommit)
+	}
+	return LinePlan([]StageSpec{{Name: "map", Tasks: max(tasks, 1)}}, ends...)
 }
 
-// LinePlan is a line of stages: the first reads the input, each other one reduces what the one before it has written. Then come collect, if the program merges its
-// parts, and commit, if there is an output folder to publish in. Of the stages, the roles and what they come from are set here.
-func LinePlan(line []StageSpec, collect, publish bool) []StageSpec {
+// LinePlan is a line of stages: the first reads the input, each other one reduces what the one before it has written. Then comes a stage of one task for each role in ends: it
+// is named after the role, and comes from the last stage of the line and the other ends before it. Of the stages in the line, the roles and what they come from are set here.
+func LinePlan(line []StageSpec, ends ...StageRole) []StageSpec {
 	plan := slices.Clone(line)
 	for i := range plan {
 		if plan[i].Role, plan[i].From = RoleMap, nil; i > 0 {
@@ -66,15 +74,12 @@ func LinePlan(line []StageSpec, collect, publish bool) []StageSpec {
 		}
 	}
 	last := len(plan) - 1
-	if collect {
-		plan = append(plan, StageSpec{Name: "collect", Role: RoleCollect, Tasks: 1, From: []uint32{uint32(last)}})
-	}
-	if publish {
-		commit := StageSpec{Name: "commit", Role: RoleCommit, Tasks: 1}
+	for _, role := range ends {
+		end := StageSpec{Name: role.String(), Role: role, Tasks: 1}
 		for i := last; i < len(plan); i++ {
-			commit.From = append(commit.From, uint32(i))
+			end.From = append(end.From, uint32(i))
 		}
-		plan = append(plan, commit)
+		plan = append(plan, end)
 	}
 	return plan
 }
@@ -142,13 +147,13 @@ func (s *StageSpec) check(i uint32, input *Input) error {
 	return nil
 }
 
-// PartStage is the number of the stage whose outputs are the job's parts: the last one that is neither collect nor commit.
+// PartStage is the number of the stage whose outputs are the job's parts: the last one that reads the input, or reduces.
 func (s *Spec) PartStage() int { return PartStage(s.Stages) }
 
 // PartStage is Spec.PartStage of a plan.
 func PartStage(plan []StageSpec) int {
 	for i := len(plan) - 1; i > 0; i-- {
-		if role := plan[i].Role; role != RoleCollect && role != RoleCommit {
+		if role := plan[i].Role; role == RoleMap || role == RoleReduce {
 			return i
 		}
 	}

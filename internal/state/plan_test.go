@@ -28,10 +28,10 @@ func TestCheckPlan(t *testing.T) {
 			}
 		}
 	}
-	for _, publish := range []bool{false, true} {
+	for _, ends := range [][]StageRole{nil, {RoleCommit}, {RoleCheck}, {RoleCollect, RoleCommit}, {RoleCollect, RoleCheck}} {
 		line := []StageSpec{{Name: "map", Tasks: 3}, {Name: "reduce", Tasks: PartitionsMax, Fitted: true}, {Name: "sort", Tasks: 2, Ranges: true}}
-		if err := checkPlan(LinePlan(line, publish, publish), &input); err != nil {
-			t.Errorf("checkPlan of a line of stages, %v = %v", publish, err)
+		if err := checkPlan(LinePlan(line, ends...), &input); err != nil {
+			t.Errorf("checkPlan of a line of stages, %v = %v", ends, err)
 		}
 	}
 	for want, spoil := range map[string]func(plan []StageSpec) []StageSpec{
@@ -43,7 +43,7 @@ func TestCheckPlan(t *testing.T) {
 		"a name of 0 bytes":        func(plan []StageSpec) []StageSpec { plan[1].Name = ""; return plan },
 		"a name of 65 bytes":       func(plan []StageSpec) []StageSpec { plan[1].Name = strings.Repeat("x", 65); return plan },
 		"characters a-z":           func(plan []StageSpec) []StageSpec { plan[1].Name = "../x"; return plan },
-		"unknown role 4":           func(plan []StageSpec) []StageSpec { plan[1].Role = stageRoles; return plan },
+		"unknown role 5":           func(plan []StageSpec) []StageSpec { plan[1].Role = stageRoles; return plan },
 		"comes from [1]":           func(plan []StageSpec) []StageSpec { plan[1].From = []uint32{1}; return plan },
 		"comes from [2]":           func(plan []StageSpec) []StageSpec { plan[1].From = []uint32{2}; return plan },
 		"comes from [1 0]":         func(plan []StageSpec) []StageSpec { plan[2].From = []uint32{1, 0}; return plan },

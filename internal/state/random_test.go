@@ -286,16 +286,19 @@ func planGen(t *rapid.T, spec *Spec) []StageSpec {
 			{Name: "b", Role: RoleMap, Tasks: tasks, From: []uint32{0}},
 			{Name: "merge", Role: RoleCollect, Tasks: 1, From: []uint32{0}},
 		},
-		LinePlan([]StageSpec{{Name: "map", Tasks: tasks}, {Name: "reduce", Tasks: 3}, {Name: "sort", Tasks: 2, Ranges: true, Fitted: true}}, false, false),
+		LinePlan([]StageSpec{{Name: "map", Tasks: tasks}, {Name: "reduce", Tasks: 3}, {Name: "sort", Tasks: 2, Ranges: true, Fitted: true}}),
 	}[rapid.IntRange(0, 3).Draw(t, "plan")]
-	if plan != nil && !spec.Spool {
-		commit := StageSpec{Name: "publish", Role: RoleCommit, Tasks: 1}
-		for i := range plan {
-			commit.From = append(commit.From, uint32(i))
-		}
-		plan = append(plan, commit)
+	if plan == nil {
+		return nil
 	}
-	return plan
+	end := StageSpec{Name: "publish", Role: RoleCommit, Tasks: 1}
+	if spec.Spool {
+		end = StageSpec{Name: "check", Role: RoleCheck, Tasks: 1}
+	}
+	for i := range plan {
+		end.From = append(end.From, uint32(i))
+	}
+	return append(plan, end)
 }
 
 // fence sets the entry's fence: to none, or to all leases so far.

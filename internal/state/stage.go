@@ -188,7 +188,7 @@ type Stage struct {
 	Failed uint64 // attempts that have failed, or whose output was lost
 	// Fence voids the leases of the stage up to this one: outputs that their attempts may have read have been lost since.
 	Fence Lease
-	// A closed stage accepts no more completions although tasks are open: the job needed one success.
+	// A closed stage accepts no more completions although tasks are open: the job needed one success, or there is nothing to check.
 	Closed bool
 	// More tasks come: see Input.Growing.
 	growing bool

@@ -425,7 +425,7 @@ const reducers = 2
 
 // plan reads the stages of a plan, whose map stages have so many tasks.
 func (s *story) plan(text string, tasks uint64) (plan []StageSpec) {
-	roles := map[string]StageRole{RoleMap.String(): RoleMap, RoleCollect.String(): RoleCollect, RoleCommit.String(): RoleCommit, RoleReduce.String(): RoleReduce}
+	roles := map[string]StageRole{RoleMap.String(): RoleMap, RoleCollect.String(): RoleCollect, RoleCommit.String(): RoleCommit, RoleReduce.String(): RoleReduce, RoleCheck.String(): RoleCheck}
 	for word := range strings.SplitSeq(text, ",") {
 		parts := append(strings.Split(word, ":"), "")
 		stage := StageSpec{Name: parts[0], Role: roles[parts[1]], Tasks: 1}

@@ -487,7 +487,7 @@ func lacks(spec *state.Spec, w *state.Worker) []string {
 		}
 	}
 	if len(list) == 0 && spec.Protocol() > 1 {
-		list = append(list, fmt.Sprintf("its version, %s, knows neither its records nor its environment: upgrade it", w.Version))
+		list = append(list, fmt.Sprintf("its version, %s, is too old for it: upgrade it", w.Version))
 	}
 	return list
 }

@@ -110,7 +110,7 @@ func TestExplainDone(t *testing.T) {
 	} {
 		m := state.New()
 		e := state.NewEntry(1, state.FeatureLevel)
-		spec := &state.Spec{Output: "/x", Stages: state.LinePlan(stages, false, true)}
+		spec := &state.Spec{Output: "/x", Stages: state.LinePlan(stages, state.RoleCommit)}
 		spec.Input, _ = state.RangeInput(1, int64(stages[0].Tasks))
 		e.Submit("", "u", "", spec)
 		lease := uint64(0)

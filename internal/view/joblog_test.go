@@ -127,7 +127,7 @@ func TestTimes(t *testing.T) {
 
 // TestStages: what each stage has read and written, and the partition with a hot key.
 func TestStages(t *testing.T) {
-	spec := &state.Spec{Name: "x", Output: "/x", Spool: true, Stages: state.LinePlan([]state.StageSpec{{Name: "map", Tasks: 3}, {Name: "count", Tasks: 5}}, false, false)}
+	spec := &state.Spec{Name: "x", Output: "/x", Spool: true, Stages: state.LinePlan([]state.StageSpec{{Name: "map", Tasks: 3}, {Name: "count", Tasks: 5}})}
 	spec.Input, _ = state.RangeInput(1, 3)
 	r := doneJob(t, spec, 3, func(e *state.Entry) {
 		var list []state.Completion

@@ -7,6 +7,8 @@ import (
 	"io"
 	"iter"
 	"math"
+	"net/http"
+	"slices"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/partname"
@@ -46,8 +48,14 @@ func (r *Reader) StreamParts(ctx context.Context, q api.PartQuery, emit func(api
 			return err
 		}
 		for i := range found {
-			if err := s.send(ctx, &found[i]); err != nil {
+			lost, err := s.send(ctx, &found[i])
+			if err != nil {
 				return err
+			}
+			if lost {
+				s.giveBack(found[i:])
+				more = false
+				break
 			}
 		}
 		switch {
@@ -76,6 +84,7 @@ type partStream struct {
 
 	next  uint64 // tasks before it are sent, or have no output
 	ended bool   // the job had ended at the last visit
+	heals bool   // the job makes outputs again that are missing, before it is done
 
 	// Of an unordered stream.
 	at   uint64   // where the next visit continues
@@ -86,6 +95,7 @@ type partStream struct {
 func (s *partStream) visit(ctx context.Context) (found []resultFile, more bool, err error) {
 	err = s.resultParts.visit(ctx, func(job *state.Job) {
 		s.ended = job.Status.Ended()
+		s.heals = job.Status == state.JobActive && slices.ContainsFunc(job.Stages, func(stage *state.Stage) bool { return stage.Role == state.RoleCheck })
 		if job.Status == state.JobStopped && job.Spec.Spool {
 			return // its outputs are being removed
 		}
@@ -150,8 +160,20 @@ func (s *partStream) take(task uint64) bool {
 	return taken
 }
 
-// send emits the output of a task.
-func (s *partStream) send(ctx context.Context, f *resultFile) (err error) {
+// giveBack undoes the visit to outputs that were found, and not sent.
+func (s *partStream) giveBack(files []resultFile) {
+	for i := range files {
+		task := files[i].task
+		s.next = min(s.next, task)
+		if s.query.Unordered {
+			s.next = min(s.next, task/64*64)
+			s.sent[task/64] &^= 1 << (task % 64)
+		}
+	}
+}
+
+// send emits the output of a task. It is lost if it is not there, and the job will make it again.
+func (s *partStream) send(ctx context.Context, f *resultFile) (lost bool, err error) {
 	part := api.Part{Task: f.task}
 	if f.task == s.query.Task {
 		part.Offset = min(s.query.Offset, f.size)
@@ -159,9 +181,12 @@ func (s *partStream) send(ctx context.Context, f *resultFile) (err error) {
 	in, err := s.open(ctx, f, int64(part.Offset)) //nolint:gosec // a position in a file
 	if err != nil {
 		if job, ok := s.reader.Job(s.query.Job); ok && job.Status == api.JobStopped {
-			return nil // it was removed
+			return false, nil // it was removed
 		}
-		return err
+		if s.heals && api.IsStatus(err, http.StatusGone) {
+			return true, nil
+		}
+		return false, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	if s.query.Inputs && s.reads && part.Offset == 0 {
@@ -173,12 +198,12 @@ func (s *partStream) send(ctx context.Context, f *resultFile) (err error) {
 	for part.Offset < f.size {
 		part.Text = make([]byte, min(f.size-part.Offset, partBytesMax)) // the receiver keeps it
 		if part.Bytes, err = io.ReadFull(in, part.Text); err != nil {
-			return fmt.Errorf("result of job %d: %s: %w", s.query.Job, f.name, err)
+			return false, fmt.Errorf("result of job %d: %s: %w", s.query.Job, f.name, err)
 		}
 		if err := s.emit(part); err != nil {
-			return err
+			return false, err
 		}
 		part.Offset, part.Input = part.Offset+uint64(part.Bytes), "" //nolint:gosec // not negative
 	}
-	return nil
+	return false, nil
 }

@@ -130,7 +130,9 @@ func publicJob(m *state.Machine, j *state.Job, volatile Volatile) *api.Job {
 			stage.Running = min(leased, s.Tasks-s.Done-s.Dead)
 			leased -= stage.Running
 		}
-		stage.Open = s.Tasks - s.Done - s.Dead - stage.Running
+		if stage.Open = s.Tasks - s.Done - s.Dead - stage.Running; s.Closed && s.Role == state.RoleCheck {
+			stage.Open = 0
+		}
 		v.Stages[i] = stage
 	}
 	for _, n := range spec.Locks {

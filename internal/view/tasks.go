@@ -83,7 +83,7 @@ func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 	running := c.Running(job.ID)
 	for ; s.stage < len(job.Stages); s.stage, s.index = s.stage+1, 0 {
 		stage := job.Stages[s.stage]
-		if s.query.Stage != "" && s.query.Stage != stage.Name {
+		if s.query.Stage != "" && s.query.Stage != stage.Name || stage.Closed && stage.Role == state.RoleCheck { // there was nothing to check
 			continue
 		}
 		for index := range s.candidates(stage, running) {

@@ -154,6 +154,7 @@ const (
 	StageRole_STAGE_COLLECT          StageRole = 2 // merge the outputs into the result
 	StageRole_STAGE_COMMIT           StageRole = 3 // publish the outputs, or remove them
 	StageRole_STAGE_REDUCE           StageRole = 4 // run the reduce program, each task on one partition of the outputs, which are segments (package shuffle). Needs protocol 2
+	StageRole_STAGE_CHECK            StageRole = 5 // see that the outputs, which stay in the spool, are there. Needs protocol 2
 )
 
 // Enum value maps for StageRole.
@@ -164,6 +165,7 @@ var (
 		2: "STAGE_COLLECT",
 		3: "STAGE_COMMIT",
 		4: "STAGE_REDUCE",
+		5: "STAGE_CHECK",
 	}
 	StageRole_value = map[string]int32{
 		"STAGE_ROLE_UNSPECIFIED": 0,
@@ -171,6 +173,7 @@ var (
 		"STAGE_COLLECT":          2,
 		"STAGE_COMMIT":           3,
 		"STAGE_REDUCE":           4,
+		"STAGE_CHECK":            5,
 	}
 )
 
@@ -3147,9 +3150,10 @@ type PartsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
-	Names         bool                   `protobuf:"varint,3,opt,name=names,proto3" json:"names,omitempty"`   // also the names of the parts, if the job gives them names
-	Inputs        bool                   `protobuf:"varint,4,opt,name=inputs,proto3" json:"inputs,omitempty"` // also what the tasks read
-	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`      // of the worker
+	Names         bool                   `protobuf:"varint,3,opt,name=names,proto3" json:"names,omitempty"`     // also the names of the parts, if the job gives them names
+	Inputs        bool                   `protobuf:"varint,4,opt,name=inputs,proto3" json:"inputs,omitempty"`   // also what the tasks read
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`        // of the worker
+	Written       bool                   `protobuf:"varint,6,opt,name=written,proto3" json:"written,omitempty"` // only those of tasks that have written something
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3217,6 +3221,13 @@ func (x *PartsRequest) GetHost() string {
 		return x.Host
 	}
 	return ""
+}
+
+func (x *PartsRequest) GetWritten() bool {
+	if x != nil {
+		return x.Written
+	}
+	return false
 }
 
 // PartsPage holds columns; entry i is task index[i] of the stage. Only done tasks are listed.
@@ -4297,13 +4308,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\fR\x04text\x12\x17\n" +
 	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\"\r\n" +
-	"\vSendLogDone\"x\n" +
+	"\vSendLogDone\"\x92\x01\n" +
 	"\fPartsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05names\x18\x03 \x01(\bR\x05names\x12\x16\n" +
 	"\x06inputs\x18\x04 \x01(\bR\x06inputs\x12\x12\n" +
-	"\x04host\x18\x05 \x01(\tR\x04host\"\x84\x03\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x18\n" +
+	"\awritten\x18\x06 \x01(\bR\awritten\"\x84\x03\n" +
 	"\tPartsPage\x12\x14\n" +
 	"\x05index\x18\x01 \x03(\x04R\x05index\x12\x14\n" +
 	"\x05lease\x18\x02 \x03(\x04R\x05lease\x12\x12\n" +
@@ -4390,13 +4402,14 @@ const file_wire_proto_rawDesc = "" +
 	"\tPREEMPTED\x10\x05\x12\r\n" +
 	"\tBAD_INPUT\x10\x06\x12\x0f\n" +
 	"\vBAD_PROGRAM\x10\a\x12\x10\n" +
-	"\fOUTPUT_ERROR\x10\b*m\n" +
+	"\fOUTPUT_ERROR\x10\b*~\n" +
 	"\tStageRole\x12\x1a\n" +
 	"\x16STAGE_ROLE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tSTAGE_MAP\x10\x01\x12\x11\n" +
 	"\rSTAGE_COLLECT\x10\x02\x12\x10\n" +
 	"\fSTAGE_COMMIT\x10\x03\x12\x10\n" +
-	"\fSTAGE_REDUCE\x10\x04*X\n" +
+	"\fSTAGE_REDUCE\x10\x04\x12\x0f\n" +
+	"\vSTAGE_CHECK\x10\x05*X\n" +
 	"\fCommitAction\x12\x1d\n" +
 	"\x19COMMIT_ACTION_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +

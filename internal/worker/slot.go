@@ -117,7 +117,9 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 	var out runner.Outcome
 	switch stage.GetRole() {
 	case wire.StageRole_STAGE_COMMIT:
-		return s.stages.commit(ctx, a.Job, stage, action)
+		return s.stages.ended(ctx, a.Job, stage, s.stages.commit(ctx, a.Job, stage, action))
+	case wire.StageRole_STAGE_CHECK:
+		return s.stages.ended(ctx, a.Job, stage, s.stages.check(ctx, a.Job, stage))
 	case wire.StageRole_STAGE_COLLECT, wire.StageRole_STAGE_REDUCE:
 		a.Parts = s.stages.inputs(ctx, a.Job, stage)
 		out = s.runner.Run(ctx, a)

@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/commit"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-// commit runs a commit stage: the only place where an output becomes visible.
-func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, action wire.CommitAction) core.Result {
-	err := s.commitAction(ctx, job, stage, action)
+// ended is the result of an attempt of a commit or a check stage, which has returned err.
+func (s *stages) ended(ctx context.Context, job *wire.Job, stage *wire.Stage, err error) core.Result {
 	switch {
 	case err == nil:
 		return core.Result{}
@@ -36,7 +36,7 @@ func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, a
 // lostTextsMax bounds how many parts that are lost are described.
 const lostTextsMax = 1000
 
-// lost reports the outputs that a commit stage has not found as their tasks wrote them.
+// lost reports the outputs that such a stage has not found as their tasks wrote them.
 func (s *stages) lost(job *wire.Job, stage *wire.Stage, gone *commit.LostError) (list []*wire.OutputLost) {
 	for i := range gone.Lost {
 		p := &gone.Lost[i]
@@ -53,12 +53,27 @@ func (s *stages) lost(job *wire.Job, stage *wire.Stage, gone *commit.LostError) 
 	return list
 }
 
-func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.Stage, action wire.CommitAction) error {
+// open opens the output folder of a job as its user.
+func (s *stages) open(job *wire.Job) (blob.Store, blob.Location, error) {
 	access, err := s.users.Of(job)
+	if err != nil {
+		return nil, "", err
+	}
+	return access.Outputs.Open(job.GetOutput())
+}
+
+// check runs a check stage. What a task has not written has no file.
+func (s *stages) check(ctx context.Context, job *wire.Job, stage *wire.Stage) error {
+	store, dir, err := s.open(job)
 	if err != nil {
 		return err
 	}
-	store, dir, err := access.Outputs.Open(job.GetOutput())
+	return commit.Check(ctx, store, commit.Output{Dir: dir, UID: job.GetUid()}, s.winners(ctx, job, stage, true))
+}
+
+// commit runs a commit stage: the only place where an output becomes visible.
+func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, action wire.CommitAction) error {
+	store, dir, err := s.open(job)
 	if err != nil {
 		return err
 	}
@@ -92,7 +107,7 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.St
 	out.Tasks = tasks
 	out.Inputs = s.partInputs(ctx, job, stage)
 	out.Manifest.Ended = time.Now().UTC()
-	_, err = commit.Publish(ctx, store, out, s.winners(ctx, job, stage))
+	_, err = commit.Publish(ctx, store, out, s.winners(ctx, job, stage, false))
 	return err
 }
 
@@ -103,7 +118,7 @@ func appendRange(list []uint64, from, to uint64) []uint64 {
 	return list
 }
 
-// partStage is the stage whose outputs a commit stage publishes as parts: the last that it comes from and that is no collect.
+// partStage is the stage whose outputs a commit stage publishes as parts: the last that it comes from and that is no collect. A check stage likewise.
 func partStage(job *wire.Job, stage *wire.Stage) (number uint32) {
 	for _, from := range stage.GetFrom() {
 		if wire.StageOf(job, from).GetRole() != wire.StageRole_STAGE_COLLECT {
@@ -123,8 +138,8 @@ func resultStage(job *wire.Job, stage *wire.Stage) (number uint32) {
 	return number
 }
 
-// winners is the parts of a job and its collected result.
-func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) iter.Seq2[commit.Part, error] {
+// winners is the parts of a job and its collected result; written: only those that are not empty.
+func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage, written bool) iter.Seq2[commit.Part, error] {
 	return func(yield func(commit.Part, error) bool) {
 		for _, from := range stage.GetFrom() {
 			source := wire.StageOf(job, from)
@@ -132,7 +147,8 @@ func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) 
 			if !result && from != partStage(job, stage) {
 				continue
 			}
-			for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: from, Host: s.users.Host, Names: !result && job.GetNameParts() != ""}, nil) {
+			req := &wire.PartsRequest{Job: job.GetId(), Stage: from, Host: s.users.Host, Names: !result && job.GetNameParts() != "", Written: written}
+			for p, err := range s.leader.parts(ctx, req, nil) {
 				part := commit.Part{
 					Result: result, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum, Name: p.name,
 					Maker: p.maker, File: layout.Attempt(source.GetName(), p.index, p.lease),

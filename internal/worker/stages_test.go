@@ -54,6 +54,50 @@ func TestCommitLosesParts(t *testing.T) {
 	}
 }
 
+// TestCheck: the check of a job without an output finds what is there, leaves it where it is, and reports what is not there.
+func TestCheck(t *testing.T) {
+	out := t.TempDir()
+	job := &wire.Job{Id: 1, Uid: "abc", Output: out, Spool: true, Plan: []*wire.Stage{
+		{Name: "map", Role: wire.StageRole_STAGE_MAP},
+		{Name: "collect", Role: wire.StageRole_STAGE_COLLECT, From: []uint32{0}},
+		{Name: "check", Role: wire.StageRole_STAGE_CHECK, From: []uint32{0, 1}},
+	}}
+	private := filepath.Join(out, "_temporary", "abc")
+	if err := os.MkdirAll(private, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(private, name), []byte("text"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("map-0-10")
+	l := newFakeLeader(t, "127.0.0.1:0")
+	l.parts[0] = []*wire.PartsPage{{Index: []uint64{0, 1}, Lease: []uint64{10, 11}, Size: []uint64{4, 4}, Tasks: 2}}
+	l.parts[1] = []*wire.PartsPage{{Index: []uint64{0}, Lease: []uint64{30}, Size: []uint64{4}, Tasks: 1}}
+	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
+	s := l.welcomed()
+	s.work(&wire.Work{Jobs: []*wire.Job{job}, Leases: []*wire.Leases{{Job: 1, Stage: 2, FirstLease: 200, Index: []uint64{0}}}})
+	r := s.report()
+	var lost []uint64
+	for _, o := range r.GetLost() {
+		lost = append(lost, o.GetLease())
+	}
+	if slices.Sort(lost); !slices.Equal(lost, []uint64{11, 30}) || !slices.Equal(r.GetReturned(), []uint64{200}) || len(r.GetFailed()) > 0 {
+		t.Errorf("report = %v, want that two outputs are lost", r)
+	}
+	put("map-1-11")
+	put("collect-0-30")
+	s.work(&wire.Work{Leases: []*wire.Leases{{Job: 1, Stage: 2, FirstLease: 300, Index: []uint64{0}}}})
+	if r := s.report(); !slices.Equal(finishedLeases([]*wire.Report{r}), []uint64{300}) {
+		t.Errorf("report = %v, want the check finished", r)
+	}
+	if files, err := os.ReadDir(private); err != nil || len(files) != 3 {
+		t.Errorf("after the check there is %v, %v", files, err)
+	}
+}
+
 // TestStagesByRole runs a plan whose stages have names of their own: a collect reads all stages that it comes from, a commit
 // publishes the last of them that makes data, and a role that is not known fails the attempt.
 func TestStagesByRole(t *testing.T) {
