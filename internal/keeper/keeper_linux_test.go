@@ -20,7 +20,7 @@ import (
 const (
 	parentEnv = "B4_KEEPER_TEST_SCRIPT"
 	tempEnv   = "B4_KEEPER_TEST_TEMP"  // its Keeper.Temp
-	untilEnv  = "B4_KEEPER_TEST_UNTIL" // the time from the start of the script to its Command.Until
+	untilEnv  = "B4_KEEPER_TEST_UNTIL" // the time that the command has once the file left exists, when this process stops itself
 )
 
 // memoryMax is the limit of scripts that use too much.
@@ -32,14 +32,17 @@ const hog = `timeout 1000 setsid sh -c 'x=$(head -c 200000000 /dev/zero | tr "\0
 func TestMain(m *testing.M) {
 	if script := os.Getenv(parentEnv); script != "" {
 		k := Keeper{Temp: os.Getenv(tempEnv)}
-		var until time.Time
-		if d, err := time.ParseDuration(os.Getenv(untilEnv)); err == nil {
-			until = time.Now().Add(d)
-		}
 		err := k.Start(&Command{
-			Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ(), Memory: memoryMax, Until: until,
+			Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ(), Memory: memoryMax,
 			Output: func(_ Stream, pipe *os.File) { go io.Copy(io.Discard, pipe) }, //nolint:errcheck // until the process ends
 		})
+		if d, parseErr := time.ParseDuration(os.Getenv(untilEnv)); parseErr == nil {
+			for _, missing := os.Stat("left"); missing != nil; _, missing = os.Stat("left") {
+				time.Sleep(10 * time.Millisecond)
+			}
+			k.Extend(time.Now().Add(d))
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		}
 		var end End
 		if err == nil {
 			end, err = k.Wait()
@@ -277,7 +280,7 @@ func TestUntilParentIsStopped(t *testing.T) {
 	f := newFixture(t)
 	parent := exec.CommandContext(t.Context(), "/proc/self/exe")
 	parent.Dir = f.dir
-	parent.Env = append(os.Environ(), f.token, untilEnv+"=500ms", parentEnv+"=kill -STOP $(awk '{ print $4 }' /proc/$PPID/stat); setsid sleep 1000 & echo >left; sleep 1000")
+	parent.Env = append(os.Environ(), f.token, untilEnv+"=100ms", parentEnv+"=setsid sleep 1000 & echo >left; sleep 1000")
 	if err := parent.Start(); err != nil {
 		t.Fatal(err)
 	}

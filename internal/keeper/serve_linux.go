@@ -23,6 +23,7 @@ const (
 	reapInterval   = time.Second // for orphans that end while the command runs
 	memoryInterval = 50 * time.Millisecond
 	clearTimeout   = 5 * time.Second // then the processes are reported as stuck
+	passesStuck    = 30              // that takes at least: after fewer the keeper itself was stopped, or got no processor
 	childrenPasses = 100             // in each pass, after the first ones
 	passesExit     = 1000            // about 10 s: a keeper without a worker does not wait for stuck processes forever
 )
@@ -488,7 +489,7 @@ func (s *server) watch() {
 		s.killer = killer{}
 		deadline := now.Add(clearTimeout)
 		for !s.clear(&s.killer) && !s.stuck {
-			s.stuck = !time.Now().Before(deadline)
+			s.stuck = s.killer.passes >= passesStuck && !time.Now().Before(deadline)
 		}
 		c.answer.Left = uint32(len(s.killer.killed))
 		if !ended && s.killer.killed[c.pid] {
