@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -289,7 +290,7 @@ func (g *group) lead(want *node) {
 func (g *group) wantLevel(level uint32, nodes ...*node) {
 	g.t.Helper()
 	for _, n := range nodes {
-		if v, ok := n.view(); !ok || v.Level != level {
+		if v := decode[api.Cluster](g.t, n.settled(http.MethodGet, "/v1/cluster", "")); v.Level != level {
 			g.t.Errorf("%v is at feature level %d, want %d", n, v.Level, level)
 		}
 	}
