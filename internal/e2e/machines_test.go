@@ -61,6 +61,7 @@ func (m machines) token(i int, access, role string) string {
 
 // TestMachines: leaders, a worker and a user on machines of their own, each of which types one string.
 func TestMachines(t *testing.T) {
+	t.Parallel()
 	hub, subnet := newSpaces(t, 4)
 	m := machines{newLab(t), hub, subnet}
 	first := func() *process {
@@ -131,6 +132,7 @@ func TestMachines(t *testing.T) {
 
 // TestFounders: three leaders on machines of their own start a cluster by one key, without --insecure; it survives the loss of each.
 func TestFounders(t *testing.T) {
+	t.Parallel()
 	hub, subnet := newSpaces(t, 4)
 	m := machines{newLab(t), hub, subnet}
 	if err := os.WriteFile(m.path("cluster.key"), []byte(m.must(0, "", "ca", "key")), 0o600); err != nil {

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -28,6 +30,9 @@ func mustRun(t *testing.T, line string) {
 	}
 }
 
+// subnets counts those of newSpaces.
+var subnets atomic.Uint32
+
 // newSpaces makes network namespaces, connected by one switch, as is this machine. Their addresses are those of subnet, from 1 on.
 func newSpaces(t *testing.T, n int) (hub, subnet string) {
 	t.Helper()
@@ -39,7 +44,8 @@ func newSpaces(t *testing.T, n int) (hub, subnet string) {
 		t.Skipf("left out: a switch for network namespaces cannot be made here: %v: %s", err, out)
 	}
 	t.Cleanup(func() { mustRun(t, "ip link del "+hub) })
-	subnet = fmt.Sprintf("198.%d.%d.", 18+tag[0]%2, tag[1]) // for tests of networks: RFC 2544
+	number := 16*os.Getpid() + int(subnets.Add(1)) // no other of this process has it, and of another process probably none
+	subnet = fmt.Sprintf("198.%d.%d.", 18+number>>8%2, number%256) // for tests of networks: RFC 2544
 	mustRun(t, "ip addr add "+subnet+"254/24 dev "+hub)
 	mustRun(t, "ip link set "+hub+" up")
 	for i := range n {
