@@ -13,7 +13,7 @@ REPLICA_TEST_SEEDS=1-500 go test -count 1 -timeout 5m ./internal/replica/core -r
 go test -count 1 -timeout 5m ./internal/sched -run '^TestHour$' -sched.time 1h
 go test -count 1 -timeout 5m ./internal/node -run '^TestInputIsBounded$'
 go test -race -count 1 -timeout 5m ./internal/e2e -run '^(TestChaos|TestWorkerKilled|TestEverythingKilled|TestReduceKilled|TestTwoRuns)$'
-go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*|TestServersContain)$' -linear.time 40s -powerloss.rounds 8 -contain.long
+go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*|TestServersContain|TestLargeLists)$' -linear.time 40s -powerloss.rounds 8 -contain.long -large.mib 200
 
 grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file target; do
     target=${target#func }
