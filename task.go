@@ -44,6 +44,10 @@ func (t *Task) finish() (records uint64, err error) {
 	return t.out.finish()
 }
 
+// Memory is about how many bytes a function may take for tables of its own: a quarter of what the job may use of memory (--memory), or 128 MiB. One that gathers pairs empties its
+// table before it is larger, by emitting what it has: the stage after it adds the pieces, as that of [Combine] does.
+func (t *Task) Memory() int64 { return t.spec.Memory }
+
 // Context ends if the job was stopped, the attempt has timed out, or the task was assigned to another worker. Then reads from the task fail, so
 // that only functions that compute for long without a read need to look at it.
 func (t *Task) Context() context.Context { return t.ctx }

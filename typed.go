@@ -333,7 +333,7 @@ func (p *typedProgram) Run(ctx context.Context, t *stage.Task) error {
 	}
 	p.x.spec, p.x.err = t, nil
 	spec := hooks.TaskSpec{
-		JobID: t.Job, Index: t.Index, Attempt: t.Attempt, Settings: t.Settings, Input: t.Path, Item: t.Item, Output: t.Part, Log: t.Log, Records: t.Records,
+		JobID: t.Job, Index: t.Index, Attempt: t.Attempt, Settings: t.Settings, Input: t.Path, Item: t.Item, Output: t.Part, Log: t.Log, Records: t.Records, Memory: t.Memory,
 	}
 	if t.Split != nil {
 		spec.Source = t.Split

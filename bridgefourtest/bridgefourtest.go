@@ -121,7 +121,7 @@ func (r *run) mapper(ctx context.Context, job bridgefour.Job) error {
 	for i, split := range splits(r.input) {
 		var part bytes.Buffer
 		err := task.Run(ctx, &hooks.TaskSpec{
-			JobID: 1, Index: uint64(i), Attempt: 1, Settings: r.input.Settings, Input: split.path, Item: split.item, Source: &split, Output: &part, Log: &r.log,
+			JobID: 1, Index: uint64(i), Attempt: 1, Settings: r.input.Settings, Input: split.path, Item: split.item, Source: &split, Output: &part, Log: &r.log, Memory: memory,
 		})
 		if err == nil {
 			_, err = task.Finish()

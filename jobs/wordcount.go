@@ -29,14 +29,18 @@ func WordCount() b4.Job {
 		words := b4.Map(b4.Splits(), func(t *b4.Task, _ struct{}, emit b4.Emit[[]byte, uint64]) error {
 			counter := idle.get()
 			defer idle.put(counter)
+			flush := func() {
+				for word, n := range counter.all() {
+					emit(word, n)
+				}
+				counter.reset()
+			}
 			for more := true; more; more = t.NextInput() {
-				if err := counter.count(t); err != nil {
+				if err := counter.count(t, flush); err != nil {
 					return err
 				}
 			}
-			for word, n := range counter.all() {
-				emit(word, n)
-			}
+			flush()
 			return nil
 		})
 		counts := b4.Reduce(words, func(_ []byte, counts iter.Seq[uint64]) (sum uint64, _ error) {
@@ -80,15 +84,15 @@ func (w wordCounters) put(counter *wordCounter) {
 	if counter.memory() > bytesKept {
 		return
 	}
-	counter.reset()
+	counter.reset() // after an error it has words
 	select {
 	case w <- counter:
 	default:
 	}
 }
 
-// count reads a file to the end. A word that crosses the end of a block is carried over.
-func (c *wordCounter) count(t *b4.Task) error {
+// count reads a file to the end. A word that crosses the end of a block is carried over. Flush empties the counter when it takes the memory that a task has for tables.
+func (c *wordCounter) count(t *b4.Task, flush func()) error {
 	limit, err := t.Settings().Size(b4.SettingRecordMax, wordMax)
 	if err != nil {
 		return err
@@ -124,5 +128,8 @@ func (c *wordCounter) count(t *b4.Task) error {
 		end := lastSpace(c.buf[:filled], filled-n)
 		c.words(c.buf, end)
 		filled = copy(c.buf, c.buf[end:filled])
+		if c.needs() > t.Memory() {
+			flush()
+		}
 	}
 }

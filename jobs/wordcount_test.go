@@ -64,7 +64,7 @@ func mapWordsWith(counters wordCounters, settings bridgefour.Settings, source io
 	if err != nil {
 		return "", err
 	}
-	if err := task.NewTask().Run(nil, &hooks.TaskSpec{Source: source, Input: "input", Settings: settings}); err != nil { //nolint:staticcheck // it does not look at the context
+	if err := task.NewTask().Run(nil, &hooks.TaskSpec{Source: source, Input: "input", Settings: settings, Memory: 1 << 30}); err != nil { //nolint:staticcheck // it does not look at the context
 		return "", err
 	}
 	slices.SortFunc(lines, func(a, b string) int { // a word may have bytes below that of the tab
@@ -82,10 +82,14 @@ type counting struct {
 func (counting) Name() string { return "counting" }
 
 func (c counting) Map(_ context.Context, t *bridgefour.Task) error {
-	err := c.counter.count(t)
-	for word, n := range c.counter.all() {
-		*c.lines = append(*c.lines, fmt.Sprintf("%s\t%d\n", word, n))
+	flush := func() {
+		for word, n := range c.counter.all() {
+			*c.lines = append(*c.lines, fmt.Sprintf("%s\t%d\n", word, n))
+		}
+		c.counter.reset()
 	}
+	err := c.counter.count(t, flush)
+	flush()
 	return err
 }
 
@@ -152,6 +156,29 @@ func (r *unevenReader) Read(p []byte) (int, error) {
 	n := copy(p[:min(len(p), 1+r.random.IntN(20))], r.text)
 	r.text = r.text[n:]
 	return n, nil
+}
+
+// TestWordCountIsBounded: a counter of words that are all different is emptied before it takes more memory than the task has.
+func TestWordCountIsBounded(t *testing.T) {
+	const memory = 4 << 20
+	for _, format := range []string{"%07d ", "%012d ", "%024d "} { // one for each table
+		job := counting{newWordCounter(), new([]string)}
+		task, err := hooks.Open(job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text []byte
+		const words = 300_000
+		for i := range words {
+			text = fmt.Appendf(text, format, i+1)
+		}
+		if err := task.NewTask().Run(t.Context(), &hooks.TaskSpec{Source: bytes.NewReader(text), Memory: memory}); err != nil {
+			t.Fatal(err)
+		}
+		if got := job.counter.memory(); got > memory*5/4 || len(*job.lines) != words {
+			t.Errorf("words like %s take %d bytes, want about %d; %d lines, want %d", format, got, memory, len(*job.lines), words)
+		}
+	}
 }
 
 // TestWordCountGrows counts more words of all kinds than the initial tables hold, and reuses a counter.

@@ -90,6 +90,11 @@ func (c *wordCounter) memory() int {
 	return len(c.buf) + 16*len(c.short) + 24*len(c.middle) + 32*len(c.long) + cap(c.arena)
 }
 
+// needs is the most memory that the words take: a table that has grown has four places for each, and had half as many besides while it grew. It is 0 after reset.
+func (c *wordCounter) needs() int64 {
+	return int64(6*(16*c.shortUsed+24*c.middleUsed+32*c.longUsed) + 3*len(c.arena))
+}
+
 // notAbove returns the high bit of each byte that is 0x20 or less. No byte's sum carries into the next.
 func notAbove(x uint64) uint64 {
 	const add = (0x7f - 0x20) * 0x0101010101010101

@@ -46,6 +46,7 @@ type TaskSpec struct {
 	Log    io.Writer
 	// Records is the kind of the records of Source, as --records says; empty: lines.
 	Records string
+	Memory  int64 // see Task.Memory
 }
 
 // CollectionSpec describes the input and output of a task that merges parts.

@@ -34,6 +34,7 @@ func (b *builtin) Run(ctx context.Context, t *Task) Result {
 		Source:   t.Input,
 		Output:   t.Output,
 		Log:      t.Log,
+		Memory:   t.Memory,
 	}
 	err := catch(t.Log, func() error { return b.task.Run(ctx, &b.spec) })
 	var records uint64
