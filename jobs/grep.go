@@ -14,7 +14,7 @@ import (
 )
 
 // Grep writes the lines that match a pattern, in order. With count it writes INPUT<TAB>LINES instead, the number of lines, for each
-// input that has any; the result adds the splits of an input.
+// input; the result adds the splits of an input.
 //
 // Settings: pattern, a regular expression (RE2, so flags such as (?i) are possible), is required. ignore_case, invert and count:
 // true or false, default false.
@@ -32,7 +32,7 @@ func (Grep) Describe() bridgefour.Description {
 			{Key: "pattern", Usage: "regular expression (RE2)", Required: true},
 			{Key: "ignore_case", Usage: "ignore case", Type: "bool", Default: "false"},
 			{Key: "invert", Usage: "the lines that do not match", Type: "bool", Default: "false"},
-			{Key: "count", Usage: "the number of lines instead, of each input that has any", Type: "bool", Default: "false"},
+			{Key: "count", Usage: "the number of lines instead, of each input", Type: "bool", Default: "false"},
 		},
 	}
 }
@@ -75,7 +75,7 @@ func (Grep) Map(_ context.Context, t *bridgefour.Task) error {
 	if err := records.Err(); err != nil {
 		return err
 	}
-	if !count || lines == 0 {
+	if !count {
 		return nil
 	}
 	input := t.Input()

@@ -77,7 +77,7 @@ func TestGrepCount(t *testing.T) {
 		Items:    []string{"error", "b", "two\nerrors", "error"},
 		Settings: bridgefour.Settings{"pattern": "error", "count": "true"},
 	})
-	if want := "\"two\\nerrors\"\t1\nerror\t2\n"; got.Collected != want || got.PartsAreResult {
+	if want := "\"two\\nerrors\"\t1\nb\t0\nerror\t2\n"; got.Collected != want || got.PartsAreResult {
 		t.Errorf("grep count = %q, want %q", got.Collected, want)
 	}
 }
