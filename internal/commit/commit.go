@@ -72,9 +72,16 @@ func (o Output) private() blob.Location { return o.Dir.Join(layout.Private(o.UID
 type OccupiedError struct {
 	Dir   blob.Location
 	Names []string // some of its content
+	// Torn: there are parts, and neither a manifest nor another job's private folder: so it looks if a job was interrupted while it published, and has lost what it had in its
+	// private folder, which says so.
+	Torn bool
 }
 
 func (e *OccupiedError) Error() string {
+	if e.Torn {
+		return fmt.Sprintf("output %q holds parts without a manifest (%s): perhaps this job has published them, was interrupted, and %s was removed, which said so. "+
+			"Remove them and retry the job, or submit it with --overwrite", e.Dir, strings.Join(e.Names, ", "), e.Dir.Join(layout.Temporary))
+	}
 	return fmt.Sprintf("output %q holds another output (%s); remove it, or submit the job with --overwrite",
 		e.Dir, strings.Join(e.Names, ", "))
 }
@@ -305,15 +312,16 @@ func (p *publication) clearEarlier(ctx context.Context) error {
 			return err
 		}
 	}
-	return occupied(p.out.Dir, found)
+	rivals := slices.ContainsFunc(privates, func(private blob.Location) bool { return private != p.private })
+	return occupied(p.out.Dir, found, len(files.manifests) == 0 && !rivals)
 }
 
 // occupied returns an OccupiedError if there are files.
-func occupied(dir blob.Location, files []blob.Location) error {
+func occupied(dir blob.Location, files []blob.Location, torn bool) error {
 	if len(files) == 0 {
 		return nil
 	}
-	e := &OccupiedError{Dir: dir}
+	e := &OccupiedError{Dir: dir, Torn: torn}
 	for _, name := range files[:min(len(files), 3)] {
 		rest, _ := name.Below(dir)
 		e.Names = append(e.Names, rest)

@@ -327,6 +327,25 @@ func earlier(t *testing.T, store blob.Store) {
 	}
 }
 
+// TestTorn: a publication that was interrupted, and has lost its private folder, cannot tell its own parts from those of others, and says so.
+func TestTorn(t *testing.T) {
+	store := blobtest.NewMemory()
+	j := newJob(dir, 3)
+	j.prepare(t, store)
+	if err := store.Publish(t.Context(), j.out.Dir.Join(layout.Private(uid)).Join("map-0-100"), dir.Join("part-00000")); err != nil {
+		t.Fatal(err)
+	}
+	j.prepare(t, store) // as tasks do that run again
+	_, err := commit.Publish(t.Context(), store, j.out, j.seq())
+	if err == nil || !strings.Contains(err.Error(), "without a manifest (part-00000)") || !strings.Contains(err.Error(), "Remove them and retry the job") {
+		t.Errorf("Publish = %v, want that there are parts without a manifest, and what to do", err)
+	}
+	if err := store.Remove(t.Context(), dir.Join("part-00000")); err != nil {
+		t.Fatal(err)
+	}
+	j.publish(t, store)
+}
+
 func TestOccupied(t *testing.T) {
 	store := blobtest.NewMemory()
 	earlier(t, store)

@@ -140,7 +140,7 @@ func (p *publication) checkFree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return occupied(p.out.Dir, found)
+	return occupied(p.out.Dir, found, false)
 }
 
 // leadsOut reports whether a folder below dir is reached through a link, and where that leads.
