@@ -180,7 +180,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if changed("records") {
 		r.Records = f.records
 	}
-	if changed("header") && (len(r.Inputs) > 0 || f.file != "" || !changed("concat")) { // of a list, it is about the outputs only
+	if changed("header") && (len(r.Inputs) > 0 || f.file != "" || !changed("concat") || !outputsHaveHeader(r)) { // else it is about the outputs only
 		r.Header = &f.header
 	}
 	if r.Memory, err = sizeFlag(cmd, "memory", f.memory); err != nil {

@@ -49,10 +49,12 @@ func (f *resultFlags) addConcat(flags *pflag.FlagSet) {
 // outputs of a command that reads them do. Built-in jobs and jobs of the SDK skip it, and outputs of --reduce are of keys.
 func (f *resultFlags) setHeader(r *api.JobRequest, n int) {
 	f.header = 0
-	if len(r.Program.Command) > 0 && r.Program.Reduce == "" {
+	if outputsHaveHeader(r) {
 		f.header = n
 	}
 }
+
+func outputsHaveHeader(r *api.JobRequest) bool { return len(r.Program.Command) > 0 && r.Program.Reduce == "" }
 
 // addLive adds the flags of commands that wait for a job.
 func (f *resultFlags) addLive(flags *pflag.FlagSet) {
