@@ -72,10 +72,14 @@ func (p *planner) divide(split, files, bytes uint64) division {
 		slots = min(slots, uint64(p.result.MaxRunning))
 	}
 	tasks := tasksPerSlot * max(1, slots)
-	fitting := max(splitMin, bytes/tasks)
+	fitting := max(splitMin, ceilDiv(bytes, tasks))
 	d := division{split: split}
 	if p.result.SplitMax > 0 {
-		d.split = p.wholeRecords(min(split, fitting))
+		d.split = min(split, fitting)
+		if files == 1 {
+			d.split = p.together(d.split, bytes, max(1, slots))
+		}
+		d.split = p.wholeRecords(d.split)
 	}
 	switch pack := p.result.Pack; {
 	case pack == nil:
@@ -86,6 +90,21 @@ func (p *planner) divide(split, files, bytes uint64) division {
 	}
 	return d
 }
+
+// together is a size of splits for a file, at most split, with which they are a multiple of the slots: otherwise some slots are idle while others run the last ones.
+func (p *planner) together(split, bytes, slots uint64) uint64 {
+	rounds := max(1, ceilDiv(ceilDiv(bytes, split), slots))
+	size := ceilDiv(bytes, rounds*slots)
+	if n := uint64(p.kind.Size()); n > 0 {
+		size = ceilDiv(size, n) * n
+	}
+	if size < splitMin || size > split {
+		return split
+	}
+	return size
+}
+
+func ceilDiv(a, b uint64) uint64 { return (a + b - 1) / b }
 
 // wholeRecords rounds a size of splits down to records of a fixed size.
 func (p *planner) wholeRecords(size uint64) uint64 {

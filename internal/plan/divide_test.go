@@ -99,7 +99,11 @@ func TestDivided(t *testing.T) {
 		req    api.JobRequest
 		want   string
 	}{
-		{"large", 2, api.JobRequest{Program: grep}, "15x67108864 1x41943040"},
+		{"large", 2, api.JobRequest{Program: grep}, "16x65536000"},
+		{"large", 3, api.JobRequest{Program: grep}, "17x58254223 1x58254209"},
+		{"large", 2, api.JobRequest{Program: grep, Split: "64MiB"}, "15x67108864 1x41943040"},
+		{"large", 2, api.JobRequest{Program: grep, Records: "fixed:1024"}, "16x65536000"},
+		{"large", 3, api.JobRequest{Program: grep, Records: "fixed:1024"}, "17x58254336 1x58252288"},
 		{"large", 10, api.JobRequest{Program: grep}, "40x26214400"},
 		{"large", 10, api.JobRequest{Program: grep, MaxRunning: 5}, "20x52428800"},
 		{"large", 10, api.JobRequest{Program: grep, SlotsPerTask: 2}, "20x52428800"},
