@@ -313,7 +313,7 @@ func (b *blockReader) next() ([]byte, error) {
 	if n+follows > b.left || n > raw || raw > recordMax {
 		return nil, damaged("a block of %d bytes in %d", raw, n)
 	}
-	b.stored = resize(b.stored, n+follows)
+	b.stored = resize(b.stored, n+follows, b.left)
 	if _, err := io.ReadFull(b.r, b.stored); err != nil {
 		return nil, short(err)
 	}
@@ -329,17 +329,22 @@ func (b *blockReader) next() ([]byte, error) {
 	if size, err := s2.DecodedLen(stored); err != nil || uint64(size) != raw { //nolint:gosec // not negative
 		return nil, damaged("a block does not decompress to its length")
 	}
-	b.raw = resize(b.raw, raw)
+	more := uint64(0)
+	if b.left > 0 {
+		more = blockBytes
+	}
+	b.raw = resize(b.raw, raw, more)
 	if _, err := s2.Decode(b.raw, stored); err != nil {
 		return nil, damaged("a block does not decompress: %v", err)
 	}
 	return b.raw, nil
 }
 
-// resize returns a slice of n bytes, if possible that of b. It is never nil.
-func resize(b []byte, n uint64) []byte {
+// resize returns a slice of n bytes, if possible that of b. A new one has room for an ordinary block, but not for more than the given bytes if n are not: the partitions of many
+// segments are small. It is never nil.
+func resize(b []byte, n, most uint64) []byte {
 	if b == nil || uint64(cap(b)) < n {
-		return make([]byte, n, max(n, blockBytes+blockHeader))
+		return make([]byte, n, max(n, min(most, blockBytes+blockHeader)))
 	}
 	return b[:n]
 }
