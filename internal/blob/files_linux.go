@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"os"
 	"strconv"
 	"sync"
@@ -129,6 +130,17 @@ func freeSpace(dir Location) (space, error) {
 	size := uint64(fs.Bsize)
 	return space{bytes: fs.Bavail * size, bytesTotal: fs.Blocks * size, files: fs.Ffree, filesTotal: fs.Files}, nil
 }
+
+// systemMemory is the memory of the machine, in bytes.
+var systemMemory = sync.OnceValue(func() uint64 { //nolint:gochecknoglobals // does not change
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return math.MaxUint64
+	}
+	return info.Totalram * uint64(info.Unit)
+})
+
+func uncache(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) } //nolint:gosec // a file descriptor is small
 
 // access checks that this process may create files in dir.
 func access(dir Location) error {

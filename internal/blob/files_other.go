@@ -5,6 +5,7 @@ package blob
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"syscall"
 )
@@ -21,6 +22,12 @@ func NewUserFiles(*syscall.Credential) Store { panic("not implemented on this sy
 func inContext(_ context.Context, f func()) { f() }
 
 func fsUser() int { return os.Geteuid() }
+
+// systemMemory is not known.
+func systemMemory() uint64 { return math.MaxUint64 }
+
+// uncache is not implemented.
+func uncache(*os.File) {}
 
 // access is not implemented: the first task fails instead.
 func access(Location) error { return nil }

@@ -30,6 +30,28 @@ func (s Stores) Of(l Location) (Store, error) {
 	return nil, fmt.Errorf("%q: %s:// is not supported; use an absolute path or file://", l, l.scheme())
 }
 
+// Uncache drops a synced file, of an output of about so many bytes, from the memory of the system, unless that has room for the output, the input, and the segments between them:
+// it would take the place of what other tasks are about to read. The next files get the memory of those before, which is cheaper than other memory, above all on a virtual
+// machine, whose host has to find it first: a sort of 3 GB took 5.2 s of system time instead of 7.3. It is advice, so no error is returned.
+func (s Stores) Uncache(ctx context.Context, name Location, output uint64) {
+	const kinds = 3
+	if name.scheme() != "" || output <= systemMemory()/kinds {
+		return
+	}
+	store, err := s.Of(name)
+	if err != nil {
+		return
+	}
+	f, err := store.Open(ctx, name, 0)
+	if err != nil {
+		return
+	}
+	if local, ok := f.(LocalFile); ok {
+		uncache(local.File)
+	}
+	_ = f.Close() // only read
+}
+
 // Sync is Store.Sync for files of any stores.
 func (s Stores) Sync(ctx context.Context, names ...Location) error {
 	for len(names) > 0 {

@@ -74,7 +74,7 @@ func TestNoFilesLeftToSync(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	errs := d.syncAll(t.Context(), []core.AttemptRef{file})
+	errs := d.syncAll(t.Context(), []core.ToSync{{AttemptRef: file}})
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}

@@ -23,8 +23,8 @@ import (
 type disk struct {
 	users  runner.Users
 	logger *slog.Logger
-	sync   chan []core.AttemptRef // holds one: the core has one under way
-	wake   chan struct{}          // holds one: there is something to remove
+	sync   chan []core.ToSync // holds one: the core has one under way
+	wake   chan struct{}      // holds one: there is something to remove
 
 	mu     sync.Mutex
 	remove []core.AttemptRef // bounded by the number of leases
@@ -32,7 +32,7 @@ type disk struct {
 }
 
 func newDisk(users runner.Users, logger *slog.Logger) *disk {
-	return &disk{users: users, logger: logger, sync: make(chan []core.AttemptRef, 1), wake: make(chan struct{}, 1)}
+	return &disk{users: users, logger: logger, sync: make(chan []core.ToSync, 1), wake: make(chan struct{}, 1)}
 }
 
 // runSync works until its channel is closed.
@@ -44,7 +44,7 @@ func (d *disk) runSync(ctx context.Context, post func(core.Input)) {
 
 // syncAll syncs files. Without a file that this process may open it waits until attempts have ended and closed theirs, up to a minute: the
 // worker's lack is no fault of the tasks.
-func (d *disk) syncAll(ctx context.Context, files []core.AttemptRef) []error {
+func (d *disk) syncAll(ctx context.Context, files []core.ToSync) []error {
 	outOfFiles := func(err error) bool { return errors.Is(err, syscall.EMFILE) }
 	errs := d.trySync(ctx, files)
 	for tries := range int(time.Minute / filesPause) {
@@ -67,7 +67,7 @@ func (d *disk) syncAll(ctx context.Context, files []core.AttemptRef) []error {
 	return errs
 }
 
-func (d *disk) trySync(ctx context.Context, files []core.AttemptRef) []error {
+func (d *disk) trySync(ctx context.Context, files []core.ToSync) []error {
 	if d.users.RunAs == "" {
 		return d.syncGroup(ctx, files)
 	}
@@ -87,15 +87,18 @@ func (d *disk) trySync(ctx context.Context, files []core.AttemptRef) []error {
 }
 
 // syncGroup syncs files of jobs with the same access together, and one by one if that fails: one bad file must fail one attempt only.
-func (d *disk) syncGroup(ctx context.Context, files []core.AttemptRef) []error {
+func (d *disk) syncGroup(ctx context.Context, files []core.ToSync) []error {
 	names := make([]blob.Location, len(files))
 	for i, f := range files {
-		names[i] = attemptPath(f)
+		names[i] = attemptPath(f.AttemptRef)
 	}
 	errs := make([]error, len(names))
 	access, err := d.users.Of(files[0].Job)
 	if err == nil {
 		if err = access.Outputs.Sync(ctx, names...); err == nil {
+			for i := range files {
+				access.Outputs.Uncache(ctx, names[i], files[i].Output)
+			}
 			return nil
 		}
 		if len(names) > 1 {

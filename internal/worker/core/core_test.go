@@ -22,7 +22,7 @@ type coreTest struct {
 	stops        []int
 	reports      []*wire.Report
 	beats        []*wire.Report
-	syncs        [][]AttemptRef
+	syncs        [][]ToSync
 	removed      []uint64
 	drained      bool
 	exit         *Exit
@@ -326,6 +326,20 @@ func TestChunkBehindALongAttemptIsCut(t *testing.T) {
 	slices.Sort(got)
 	if len(got) != 15 || got[0] != 201 || got[14] != 215 {
 		t.Errorf("slot 1 ran %v, want 201 to 215", got)
+	}
+}
+
+// TestOutputToSync: a file to be synced says how large the output of its stage is, if other files are as large.
+func TestOutputToSync(t *testing.T) {
+	c := newTest(t, 1)
+	c.welcome()
+	job := jobMessage(testJob)
+	job.Plan = []*wire.Stage{{Name: "map", Role: wire.StageRole_STAGE_MAP, Tasks: 10}}
+	c.work(&wire.Work{Jobs: []*wire.Job{job}, Leases: []*wire.Leases{{Job: testJob, FirstLease: 100, Index: []uint64{3}}}})
+	c.run(0, Result{File: true, Size: 9})
+	c.idle(0)
+	if len(c.syncs) != 1 || c.syncs[0][0].Output != 90 {
+		t.Errorf("syncs = %v, want one of an output of 90 bytes", c.syncs)
 	}
 }
 

@@ -102,8 +102,14 @@ type AttemptRef struct {
 	Lease uint64
 }
 
+// ToSync is a file to be fsynced.
+type ToSync struct {
+	AttemptRef
+	Output uint64 // bytes of the files of all tasks of its stage, if each is as large
+}
+
 // Sync fsyncs files. At most one is under way.
-type Sync struct{ Files []AttemptRef }
+type Sync struct{ Files []ToSync }
 
 // Remove removes the files of attempts that lost; a missing file is no error.
 type Remove struct{ Files []AttemptRef }

@@ -37,7 +37,7 @@ type randomWorld struct {
 	leases    map[uint64]*randomLease
 	slots     []*Chunk
 	stopped   []bool
-	atDisk    []AttemptRef
+	atDisk    []ToSync
 	drained   bool
 	exited    bool
 	trace     hash.Hash64 // of all effects

@@ -258,9 +258,9 @@ func (c *Core) startSync() {
 		return
 	}
 	f.syncing, f.toSync = f.toSync, nil
-	files := make([]AttemptRef, len(f.syncing))
+	files := make([]ToSync, len(f.syncing))
 	for i, r := range f.syncing {
-		files[i] = r.file()
+		files[i] = ToSync{r.file(), wire.StageOf(r.g.info.job, r.g.stage).GetTasks() * r.result().Size}
 	}
 	c.emit(Sync{files})
 }
