@@ -270,6 +270,7 @@ func TestClusterContains(t *testing.T) {
 				c.t.Fatalf("stop: exit code %d: %s", code, stderr)
 			}
 			c.untilGone()
+			c.ends(id)
 			if code, _, stderr := c.cli("retry", fmt.Sprint(id)); code != 0 {
 				c.t.Fatalf("retry: exit code %d: %s", code, stderr)
 			}

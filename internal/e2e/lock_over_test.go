@@ -46,6 +46,7 @@ func TestLocksOutliveTheirJob(t *testing.T) {
 		}},
 		"retry": {api.JobRequest{}, func(s *overScene) {
 			s.stop()
+			s.ends(1)
 			if code, _, stderr := s.cli("retry", "1"); code != 0 {
 				s.t.Fatalf("retry: exit code %d: %s", code, stderr)
 			}
@@ -53,6 +54,7 @@ func TestLocksOutliveTheirJob(t *testing.T) {
 		}},
 		"forgotten": {api.JobRequest{}, func(s *overScene) {
 			s.stop()
+			s.ends(1)
 			if code, _, stderr := s.cli("rm", "1"); code != 0 {
 				s.t.Fatalf("rm: exit code %d: %s", code, stderr)
 			}

@@ -110,8 +110,8 @@ func plugIn(n *node) {
 func noLiesInside(n *node, job uint64) {
 	t := n.g.t
 	curl := func(args ...string) string {
-		out, err := command(t, "ip", append([]string{"netns", "exec", n.space(), "curl", "-s", "-m", "10", "-w", "%{http_code}"}, args...)...)
-		if err != nil && !strings.Contains(err.Error(), "exit status 28") { // no answer within 10 s
+		out, err := command(t, "ip", append([]string{"netns", "exec", n.space(), "curl", "-s", "-m", "60", "-w", "%{http_code}"}, args...)...)
+		if err != nil && !strings.Contains(err.Error(), "exit status 28") { // no answer within a minute
 			t.Errorf("curl %q: %v: %s", args, err, out)
 		}
 		return string(out)
