@@ -184,6 +184,8 @@ func (s *scripted) receive() error {
 		switch m := m.GetMessage().(type) {
 		case *wire.ToWorker_Welcome:
 			s.welcomed <- m.Welcome
+		case *wire.ToWorker_Ping: // a worker that is silent for two seconds is given up
+			s.report(&wire.Report{Heartbeat: true})
 		case *wire.ToWorker_Elsewhere:
 			s.redirect <- m.Elsewhere
 		case *wire.ToWorker_Leaders:

@@ -2,7 +2,9 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"path/filepath"
 	"strings"
@@ -17,7 +19,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
-// forge sends a raw message to a member as another one, and returns how the stream ends; nil: it does not.
+// forge sends a raw message to a member as another one and ends the stream, and returns the error that ends it before; nil: none.
 func (m *member) forge(as replica.Member, raw ...[]byte) error {
 	m.t.Helper()
 	conn, err := Dialer(nil).Open(m.address)
@@ -42,12 +44,16 @@ func (m *member) forge(as replica.Member, raw ...[]byte) error {
 		m.t.Fatalf("the handshake is answered with %v, %v", reply, err)
 	}
 	_ = stream.Send(&peerpb.Batch{Messages: raw}) // Recv has the reason
-	for range 3 {                                 // the messages have been handled by the second sign of life
-		if _, err := stream.Recv(); err != nil {
+	if err := stream.CloseSend(); err != nil {
+		m.t.Error(err)
+	}
+	for { // signs of life, and the end
+		if _, err := stream.Recv(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 func encode(t *testing.T, m *raftpb.Message) []byte {

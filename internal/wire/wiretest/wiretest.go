@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,7 +62,8 @@ func Run(t *testing.T, start func(t *testing.T) *Leader) {
 type session struct {
 	t      *testing.T
 	stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker]
-	in     chan *wire.ToWorker // closed at the end of the session
+	sends  sync.Mutex
+	in     chan *wire.ToWorker // without pings; closed at the end of the session
 	err    error               // of the end
 
 	jobs    map[uint64]bool
@@ -92,6 +94,10 @@ func open(t *testing.T, l *Leader, hello *wire.Hello) *session {
 			if m, s.err = stream.Recv(); s.err != nil {
 				return
 			}
+			if m.GetPing() != nil { // a worker that is silent for two seconds is given up
+				_ = s.trySend(&wire.FromWorker{Message: &wire.FromWorker_Report{Report: &wire.Report{Heartbeat: true}}}) // Recv has the error
+				continue
+			}
 			select {
 			case s.in <- m:
 			case <-ctx.Done():
@@ -113,9 +119,15 @@ func hello(held ...*wire.Held) *wire.Hello {
 	}
 }
 
+func (s *session) trySend(m *wire.FromWorker) error {
+	s.sends.Lock()
+	defer s.sends.Unlock()
+	return s.stream.Send(m)
+}
+
 func (s *session) send(m *wire.FromWorker) {
 	s.t.Helper()
-	if err := s.stream.Send(m); err != nil && !errors.Is(err, io.EOF) { // EOF: the session has ended, and next says why
+	if err := s.trySend(m); err != nil && !errors.Is(err, io.EOF) { // EOF: the session has ended, and next says why
 		s.t.Fatalf("Send() = %v", err)
 	}
 }
@@ -135,22 +147,18 @@ func (s *session) finish(leases ...uint64) {
 	s.report(r)
 }
 
-// next returns the next message that is no ping; nil: the session has ended.
+// next returns the next message; nil: the session has ended.
 func (s *session) next() *wire.ToWorker {
 	s.t.Helper()
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
-	for {
-		select {
-		case m := <-s.in:
-			if m.GetPing() != nil {
-				continue
-			}
-			s.check(m.GetWork())
-			return m
-		case <-deadline.C:
-			s.t.Fatal("no message of the leader")
-		}
+	select {
+	case m := <-s.in:
+		s.check(m.GetWork())
+		return m
+	case <-deadline.C:
+		s.t.Fatal("no message of the leader")
+		return nil
 	}
 }
 
@@ -199,7 +207,10 @@ func (s *session) wait() codes.Code {
 // close ends the session from the worker's side.
 func (s *session) close() {
 	s.t.Helper()
-	if err := s.stream.CloseSend(); err != nil {
+	s.sends.Lock()
+	err := s.stream.CloseSend()
+	s.sends.Unlock()
+	if err != nil {
 		s.t.Error(err)
 	}
 	s.wait()
