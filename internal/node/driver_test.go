@@ -233,6 +233,33 @@ func finishEmpty(_ *scripted, w *wire.Leases) *wire.Report {
 	return &wire.Report{Finished: []*wire.Finished{f}}
 }
 
+// holding keeps grants until they are released. A worker that was given up gets another one for the same task.
+type holding struct {
+	mu       sync.Mutex
+	grants   []*wire.Leases
+	released bool
+}
+
+func (h *holding) answer(s *scripted, w *wire.Leases) *wire.Report {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.released {
+		return finishEmpty(s, w)
+	}
+	h.grants = append(h.grants, w)
+	return nil
+}
+
+// release reports all attempts, also those of later grants, as finished without output.
+func (h *holding) release(s *scripted) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.released = true
+	for _, w := range h.grants {
+		s.report(finishEmpty(s, w))
+	}
+}
+
 // finishAll answers a grant: each attempt wrote its task number.
 func finishAll(s *scripted, w *wire.Leases) *wire.Report {
 	f := &wire.Finished{Job: w.GetJob(), Stage: w.GetStage(), Index: w.GetIndex()}

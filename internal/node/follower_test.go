@@ -411,7 +411,8 @@ func TestResultOnAnotherSpool(t *testing.T) {
 // A follower serves the parts of a stage that is final. It may be behind with another one.
 func TestPartsOfAFollower(t *testing.T) {
 	rigs := newRigs(t, 2)
-	w := rigs[0].worker("alice", nil)
+	var attempts holding
+	w := rigs[0].worker("alice", attempts.answer)
 	<-w.welcomed
 	req := request(1)
 	req.Output = filepath.Join(t.TempDir(), "out")
@@ -432,7 +433,7 @@ func TestPartsOfAFollower(t *testing.T) {
 	if err := parts(); status.Code(err) != codes.Unavailable {
 		t.Errorf("Parts() of a stage that is not over = %v, want Unavailable", err)
 	}
-	w.report(&wire.Report{Finished: []*wire.Finished{{Job: 1, Index: []uint64{0}, Lease: []uint64{uint64(state.NewLease(1, 1))}}}})
+	attempts.release(w)
 	rigs[1].until("the map stage is over", func() bool { job, _ := rigs[1].node.Job(1); return job.Stages[0].Done == 1 })
 	if err := parts(); err != nil {
 		t.Errorf("Parts() of a stage that is over = %v", err)

@@ -304,7 +304,8 @@ func TestExplainNamesWhatWorkersLack(t *testing.T) {
 
 func TestLogIsFullAndHasRoomAgain(t *testing.T) {
 	r := newRig(t)
-	w := r.worker("alice", nil)
+	var attempts holding
+	w := r.worker("alice", attempts.answer)
 	<-w.welcomed
 	submit(t, r.node, request(1), "")
 	r.until("the lease", func() bool { job, _ := r.node.Job(1); return job.Stages[0].Running == 1 })
@@ -317,8 +318,12 @@ func TestLogIsFullAndHasRoomAgain(t *testing.T) {
 		t.Errorf("Explain() = %+v, %v, want it to name the full disk", e, err)
 	}
 	// A completion waits now, and is not lost.
-	w.report(&wire.Report{Finished: []*wire.Finished{{Job: 1, Index: []uint64{0}, Lease: []uint64{uint64(state.NewLease(1, 1))}}}})
-	r.until("the report", func() bool { job, _ := r.node.Job(1); return job.Stages[0].Running == 0 })
+	attempts.release(w)
+	for leased := uint64(1); leased > 0; { // until the report has come: the views show it once it is in the log
+		if err := r.node.do(t.Context(), func() { leased = r.node.loop.controller.Core().Leased(1) }); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.log.fill(false)
 	if job := finished(t, r.node, 1); job.Status != api.JobDone {
 		t.Errorf("finished: %+v, want it done", job)
