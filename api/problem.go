@@ -107,3 +107,13 @@ func NotLeader(format string, args ...any) *Problem {
 	p.Type = TypeNotLeader
 	return p
 }
+
+// TypeOutcomeUnknown is the type of the problem that OutcomeUnknown makes.
+const TypeOutcomeUnknown = "urn:bridgefour:outcome-unknown"
+
+// OutcomeUnknown is 503: the request may have been carried out, or may still be. Sent again it may be carried out twice, unless it has an Idempotency-Key.
+func OutcomeUnknown(format string, args ...any) *Problem {
+	p := Unavailable(format, args...)
+	p.Type = TypeOutcomeUnknown
+	return p
+}

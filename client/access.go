@@ -265,7 +265,7 @@ const keyTimeout = 90 * time.Second
 
 // RevokeToken revokes a token, and ends the requests that are in progress with it.
 func (c *Client) RevokeToken(ctx context.Context, id string) error {
-	return c.call(ctx, change(http.MethodDelete, TokensPath+"/"+url.PathEscape(id)), nil)
+	return c.remove(ctx, TokensPath+"/"+url.PathEscape(id))
 }
 
 // Quotas returns all quotas, by user.
@@ -290,5 +290,5 @@ func (c *Client) SetRetention(ctx context.Context, user string, r api.RetentionR
 
 // RemoveQuota removes the quota of a user.
 func (c *Client) RemoveQuota(ctx context.Context, user string) error {
-	return c.call(ctx, change(http.MethodDelete, QuotasPath+"/"+url.PathEscape(user)), nil)
+	return c.remove(ctx, QuotasPath+"/"+url.PathEscape(user))
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -42,7 +43,11 @@ func (c *Client) attempt(ctx context.Context, base string, q request, read func(
 		switch {
 		case next == nil && answer.StatusCode >= http.StatusMultipleChoices:
 			defer answer.Body.Close() //nolint:errcheck // only read
-			return base, asProblem(answer.Request, answer)
+			err := asProblem(answer.Request, answer)
+			if p, ok := errors.AsType[*api.Problem](err); ok && p.Type == api.TypeOutcomeUnknown {
+				q.note()
+			}
+			return base, err
 		case next == nil:
 			index, err := strconv.ParseUint(answer.Header.Get("X-Bridgefour-Index"), 10, 64)
 			c.servers.answered(base, index, err == nil)

@@ -189,12 +189,13 @@ type request struct {
 	body     payload
 	key      string        // Idempotency-Key
 	lastSeen string        // Last-Event-ID
-	again    bool          // may be sent again if the connection breaks before the answer
+	again    bool          // may be sent again if it may have been carried out
 	timeout  time.Duration // of one attempt, including the body of the answer; 0: none
 	patience time.Duration // 0: Options.Patience
 	// continues: it is one of several calls, to any of the leaders, whose answers must fit together.
 	continues bool
 	quietMax  time.Duration // a stream that is silent for longer is broken; 0: it may be silent
+	unknown   *bool         // set when an attempt may have been carried out, though its answer does not say so; nil: it is not needed
 }
 
 // attemptTimeout bounds one attempt of an ordinary call: those are answered from memory or after one fsync.
@@ -211,6 +212,17 @@ func repeatable(method, path string) request {
 // change is a request that is not sent again unless it is known not to have arrived.
 func change(method, path string) request {
 	return request{method: method, path: path, timeout: attemptTimeout}
+}
+
+// remove removes what has a path. Once an attempt may have done it, 404 is the answer to another one.
+func (c *Client) remove(ctx context.Context, path string) error {
+	q := repeatable(http.MethodDelete, path)
+	q.unknown = new(bool)
+	err := c.call(ctx, q, nil)
+	if *q.unknown && api.IsStatus(err, http.StatusNotFound) {
+		return nil
+	}
+	return err
 }
 
 // ask sends a request and decodes the answer.
@@ -290,7 +302,7 @@ func (c *Client) reach(ctx context.Context, q request, patience time.Duration, r
 	var lost time.Time // the time of the first error
 	for {
 		err, refused := c.round(ctx, q, read)
-		if err == nil || !isPassing(err) {
+		if err == nil || !q.isPassing(err) {
 			if !lost.IsZero() {
 				c.report(Reconnect{After: time.Since(lost), Tries: patience})
 				if q.continues && err == nil {
@@ -349,16 +361,26 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// isPassing reports whether trying again may help.
-func isPassing(err error) bool {
+// isPassing reports whether trying again may help, and may be done.
+func (q *request) isPassing(err error) bool {
 	if _, ok := errors.AsType[*unknownOutcomeError](err); ok {
 		return false
 	}
 	if p, ok := errors.AsType[*api.Problem](err); ok {
+		if p.Type == api.TypeOutcomeUnknown {
+			return q.again
+		}
 		// A leader that is not ready, or a proxy without a backend.
 		return p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway
 	}
 	return errors.Is(err, ErrUnreachable)
+}
+
+// note records that an attempt may have been carried out.
+func (q *request) note() {
+	if q.unknown != nil {
+		*q.unknown = true
+	}
 }
 
 // unknownOutcomeError is the error of a request that may have been executed and must not be sent twice.
@@ -392,7 +414,7 @@ func (c *Client) round(ctx context.Context, q request, read func(*http.Response)
 		switch {
 		case untrusted:
 			refused = err
-		case err == nil || !isPassing(err):
+		case err == nil || !q.isPassing(err):
 			return err, nil
 		default:
 			last = err
@@ -430,8 +452,11 @@ func (c *Client) unreachable(base string, q request, err error) error {
 		return api.NewProblem(http.StatusForbidden, "not allowed: the socket %v belongs to another user: run the command as that user, or use a token, which that user "+
 			"creates with 'bridgefour token create'", op.Addr)
 	}
-	if op, ok := errors.AsType[*net.OpError](err); !q.again && (!ok || op.Op != "dial") {
-		return &unknownOutcomeError{err: err}
+	if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" {
+		q.note()
+		if !q.again {
+			return &unknownOutcomeError{err: err}
+		}
 	}
 	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.Join(c.URLs(), ", "), err)
 }

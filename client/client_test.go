@@ -230,6 +230,41 @@ func TestRetryIsNotSentTwice(t *testing.T) {
 	}
 }
 
+// TestOutcomeUnknown has leaders that may have carried out a request when they lose their leadership, or the connection.
+func TestOutcomeUnknown(t *testing.T) {
+	unknown := func(w http.ResponseWriter) {
+		sendJSON(w, http.StatusServiceUnavailable, api.OutcomeUnknown("it may be carried out"))
+	}
+	gone := func(w http.ResponseWriter) { sendJSON(w, http.StatusNotFound, api.NotFound("there is no such thing")) }
+	broken := func(http.ResponseWriter) { breakOff() }
+	done := func(w http.ResponseWriter) { sendJSON(w, http.StatusOK, api.Job{ID: 1}) }
+	create := func(c *Client) error { _, err := c.CreateToken(t.Context(), api.TokenRequest{}); return err }
+	stop := func(c *Client) error { _, err := c.Stop(t.Context(), 1); return err }
+	revoke := func(c *Client) error { return c.RevokeToken(t.Context(), "id") }
+	for name, test := range map[string]struct {
+		call    func(*Client) error
+		answers []func(http.ResponseWriter)
+		calls   int32
+		status  int // of the error; 0: none
+	}{
+		"a change is not sent again":             {create, []func(http.ResponseWriter){unknown, done}, 1, http.StatusServiceUnavailable},
+		"what can be repeated is":                {stop, []func(http.ResponseWriter){unknown, done}, 2, 0},
+		"it is gone":                             {revoke, []func(http.ResponseWriter){unknown, gone}, 2, 0},
+		"it is gone, after a connection broke":   {revoke, []func(http.ResponseWriter){broken, gone}, 2, 0},
+		"it was never there":                     {revoke, []func(http.ResponseWriter){gone}, 1, http.StatusNotFound},
+		"the leader that was asked did not lead": {revoke, []func(http.ResponseWriter){func(w http.ResponseWriter) { sendJSON(w, 503, api.NotLeader("x")) }, gone}, 2, http.StatusNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int32
+			c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, _ *http.Request) { test.answers[calls.Add(1)-1](w) }))
+			err := test.call(c)
+			if (err == nil) != (test.status == 0) || err != nil && !api.IsStatus(err, test.status) || calls.Load() != test.calls {
+				t.Errorf("%v after %d calls, want the status %d after %d", err, calls.Load(), test.status, test.calls)
+			}
+		})
+	}
+}
+
 func TestRedirectKeepsTheBody(t *testing.T) {
 	leader := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		var req api.JobRequest

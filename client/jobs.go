@@ -335,7 +335,7 @@ func (c *Client) Stop(ctx context.Context, id uint64) (api.Job, error) {
 
 // Forget removes a job that has ended, and its result, unless that was published in an output of its own.
 func (c *Client) Forget(ctx context.Context, id uint64) error {
-	return c.call(ctx, change(http.MethodDelete, JobPath(id)), nil)
+	return c.remove(ctx, JobPath(id))
 }
 
 // Keep keeps a job after its end, whatever the retention is, or ends that.
@@ -379,5 +379,5 @@ func (c *Client) DrainWorker(ctx context.Context, id uint64) (api.Worker, error)
 
 // RemoveWorker removes a worker from the cluster. Its tasks run on other workers.
 func (c *Client) RemoveWorker(ctx context.Context, id uint64) error {
-	return c.call(ctx, change(http.MethodDelete, WorkerPath(id)), nil)
+	return c.remove(ctx, WorkerPath(id))
 }

@@ -25,5 +25,5 @@ func (c *Client) RemoveLeader(ctx context.Context, id uint64, force bool) error 
 	if force {
 		path += "?force=true"
 	}
-	return c.call(ctx, request{method: http.MethodDelete, path: path, timeout: time.Minute}, nil)
+	return c.call(ctx, request{method: http.MethodDelete, path: path, again: true, timeout: time.Minute}, nil) // again: a leader that has been removed is no error
 }

@@ -304,7 +304,7 @@ func (o *lockOp) understand(a answer) {
 	if json.Unmarshal([]byte(a.body), &answer) != nil {
 		return
 	}
-	o.noEffect = answer.Type == api.TypeNotLeader && !strings.Contains(answer.Detail, "may have been carried out")
+	o.noEffect = answer.Type == api.TypeNotLeader
 	if len(answer.Results) == 1 {
 		answer.LockGrant = answer.Results[0].LockGrant
 		if p := answer.Results[0].Problem; p != nil {

@@ -209,13 +209,13 @@ func (a *API) forwardTo(w http.ResponseWriter, r *http.Request, address string) 
 			if cause := context.Cause(ctx); errors.Is(cause, errLeaderMoved) {
 				err = cause
 			}
-			again := "send the request again"
+			problem := api.NotLeader("leader at %s not reachable: %v; send the request again", address, err)
 			dial, ok := errors.AsType[*net.OpError](err)
 			dialed := ok && dial.Op == "dial"
 			if !isRead(r) && !dialed {
-				again = "the request may have been carried out, or may still be: send it again with the same Idempotency-Key"
+				problem = api.OutcomeUnknown("leader at %s not reachable: %v; the request may have been carried out, or may still be: "+
+					"send it again with the same Idempotency-Key", address, err)
 			}
-			problem := api.NotLeader("leader at %s not reachable: %v; %s", address, err, again)
 			if dialed {
 				unreached = problem
 				return

@@ -216,7 +216,7 @@ func TestForwardedWriteBreaks(t *testing.T) {
 	a := newAPI(l)
 	t.Cleanup(a.Close)
 	code, header, text := send(t, "POST", serve(t, a)+"/v1/jobs", strings.NewReader("{}"))
-	if code != http.StatusServiceUnavailable || !strings.Contains(text, "Idempotency-Key") || header.Get("Retry-After") != "1" {
+	if code != http.StatusServiceUnavailable || !strings.Contains(text, api.TypeOutcomeUnknown) || !strings.Contains(text, "Idempotency-Key") || header.Get("Retry-After") != "1" {
 		t.Errorf("submit = %d %s, want 503 with what to do", code, text)
 	}
 }

@@ -299,3 +299,10 @@ func notLeaderOf(t *testing.T, err error) {
 		t.Errorf("error = %v, want api.NotLeader", err)
 	}
 }
+
+func unknownOf(t *testing.T, err error) {
+	t.Helper()
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Type != api.TypeOutcomeUnknown {
+		t.Errorf("error = %v, want api.OutcomeUnknown", err)
+	}
+}
