@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,13 +150,35 @@ func TestPinnedCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := &tls.Certificate{Certificate: [][]byte{raw, authority.Certificate().Raw}, PrivateKey: key}
+	var own atomic.Pointer[tls.Certificate]
+	own.Store(&tls.Certificate{Certificate: [][]byte{raw, authority.Certificate().Raw}, PrivateKey: key})
+	shown := make(chan struct{}) // received from by those who wait for a handshake
+	certificate := func() *tls.Certificate {
+		select {
+		case shown <- struct{}{}:
+		default:
+		}
+		return own.Load()
+	}
 	var token string
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token = r.Header.Get("Authorization")
+		w.Header().Set("Connection", "close") // each probe shows the certificate
+		if r.Method == http.MethodPost { // the certificate is replaced meanwhile
+			before := own.Load()
+			own.Store(&tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key})
+			defer own.Store(before)
+			for range 3 {
+				select {
+				case <-shown:
+				case <-r.Context().Done():
+					return
+				}
+			}
+		}
 		sendJSON(w, http.StatusOK, map[string]any{})
 	}))
-	server.Listener = secureListener{server.Listener, transport.ServerTLS(func() *tls.Certificate { return own }, nil, nil)}
+	server.Listener = secureListener{server.Listener, transport.ServerTLS(certificate, nil, nil)}
 	server.Start()
 	t.Cleanup(server.Close)
 
@@ -167,6 +190,11 @@ func TestPinnedCluster(t *testing.T) {
 	}
 	if _, err := newClient(t, Options{Access: &right, Patience: -1}).Cluster(t.Context()); err != nil || token != "Bearer id_secret" {
 		t.Errorf("a request to the pinned cluster = %v, with %q, want the token", err, token)
+	}
+	c := newClient(t, Options{Access: &right, Patience: -1})
+	c.silenceMax, c.probeTimeout = time.Millisecond, time.Minute
+	if _, err := c.RotateKey(t.Context(), true); err != nil {
+		t.Errorf("a request that replaces the certificate = %v", err)
 	}
 	other := httptest.NewUnstartedServer(http.NotFoundHandler()) // that of another cluster has got the address of a leader that was removed
 	other.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +118,10 @@ func (c *Client) exchange(ctx context.Context, base, target string, q *request) 
 	if q.body.size >= expectBytes {
 		r.Header.Set("Expect", "100-continue")
 	}
-	w := &watch{begun: time.Now(), quietMax: q.quietMax, cancel: cancel, release: release, ended: make(chan struct{})}
+	w := &watch{begun: time.Now(), silenceMax: c.silenceMax, quietMax: q.quietMax, cancel: cancel, release: release, ended: make(chan struct{})}
+	if !q.again { // to end it soon is of no use: it cannot be sent to another leader
+		w.silenceMax = max(w.silenceMax, c.options.Patience)
+	}
 	go func() {
 		defer close(w.ended)
 		w.run(ctx, c, base)
@@ -139,13 +143,14 @@ var errSilent = errors.New("the server hangs")
 // watch ends an attempt whose server hangs: it has sent nothing for a while, and does not answer a probe either. A server that
 // only needs long (to list a large input, or because a job is silent) answers the probe, and gets all the time it needs.
 type watch struct {
-	begun    time.Time
-	heard    atomic.Int64 // when the last byte came, or the wait for one started: nanoseconds since begun
-	idle     atomic.Bool  // the caller does not wait: it processes the bytes it has
-	quietMax time.Duration
-	cancel   context.CancelCauseFunc
-	release  func()
-	ended    chan struct{}
+	begun      time.Time
+	heard      atomic.Int64  // when the last byte came, or the wait for one started: nanoseconds since begun
+	idle       atomic.Bool   // the caller does not wait: it processes the bytes it has
+	silenceMax time.Duration // the server is probed then
+	quietMax   time.Duration
+	cancel     context.CancelCauseFunc
+	release    func()
+	ended      chan struct{}
 }
 
 // quiet is how long the caller has been waiting for bytes.
@@ -163,26 +168,33 @@ func (w *watch) note(idle bool) {
 }
 
 func (w *watch) run(ctx context.Context, c *Client, base string) {
-	timer := time.NewTimer(c.silenceMax)
+	timer := time.NewTimer(w.silenceMax)
 	defer timer.Stop()
-	for interval := c.silenceMax; ; {
+	for interval := w.silenceMax; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
-		next := c.silenceMax - w.quiet()
+		next := w.silenceMax - w.quiet()
 		if next <= 0 {
-			interval = min(2*interval, probeIntervalMax*c.silenceMax)
+			interval = min(2*interval, probeIntervalMax*w.silenceMax)
 			next = interval
 			_, _, err := c.probe(ctx, base+"/healthz")
-			if quiet := w.quiet(); quiet >= c.silenceMax && err != nil || w.quietMax > 0 && quiet > w.quietMax {
+			if quiet := w.quiet(); quiet >= w.silenceMax && err != nil && !isCertificateError(err) || w.quietMax > 0 && quiet > w.quietMax {
 				w.cancel(fmt.Errorf("%w: no data from %s for %v", errSilent, transport.Display(base), quiet.Round(time.Millisecond)))
 				return
 			}
 		}
 		timer.Reset(next)
 	}
+}
+
+// isCertificateError reports whether a server has shown a certificate that is not accepted. It does not hang: the certificate may have been replaced
+// since the request was sent.
+func isCertificateError(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok || errors.Is(err, transport.ErrOtherAuthority)
 }
 
 // explain returns the reason if the watch has ended the attempt, else err.
