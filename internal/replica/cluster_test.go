@@ -97,11 +97,11 @@ func TestNewMemberJoinsUnderLoad(t *testing.T) {
 		}
 	}()
 	for id := range uint64(2) {
-		leader := f.leader()
-		added, err := leader.AddMember(t.Context(), Member{Address: fmt.Sprint("a", id+2), Directory: fmt.Sprint("d", id+2)})
-		if err != nil || added.ID != id+2 {
-			t.Fatalf("AddMember = %+v, %v", added, err)
+		added := f.add(Member{Address: fmt.Sprint("a", id+2), Directory: fmt.Sprint("d", id+2)})
+		if added.ID != id+2 {
+			t.Fatalf("AddMember = %+v", added)
 		}
+		leader := f.leader()
 		f.start(Config{
 			Dir: t.TempDir(), ID: added.ID, Address: added.Address, Directory: added.Directory, SnapshotBytes: 64 << 10,
 			Cluster: leader.Members().Cluster, Join: true, Peers: leader.Members().List,
@@ -145,10 +145,7 @@ func TestNewMemberJoinsAnIdleCluster(t *testing.T) {
 	lone := f.start(Config{Dir: t.TempDir(), Address: "a1"})
 	f.leader()
 	for id := range uint64(4) {
-		added, err := lone.AddMember(t.Context(), Member{Address: fmt.Sprint("a", id+2)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		added := f.add(Member{Address: fmt.Sprint("a", id+2)})
 		f.start(Config{Dir: t.TempDir(), ID: added.ID, Address: added.Address, Cluster: lone.Members().Cluster, Join: true})
 		f.untilVoter(added.ID)
 	}
@@ -163,15 +160,11 @@ func TestRemovedMemberEnds(t *testing.T) {
 	if err := old.RemoveMember(t.Context(), old.ID(), false); !errors.Is(err, ErrNotLeader) {
 		t.Fatalf("a leader removes itself = %v, want ErrNotLeader", err)
 	}
-	for err := ErrNotLeader; errors.Is(err, ErrNotLeader); {
-		if leader := f.leader(); leader != old {
-			err = leader.RemoveMember(t.Context(), old.ID(), false)
-			if err != nil && !errors.Is(err, ErrNotLeader) {
-				t.Fatal(err)
-			}
-		}
+	err := f.onLeader(func(leader *mate) error { return leader.RemoveMember(t.Context(), old.ID(), false) })
+	if err != nil {
+		t.Fatal(err)
 	}
-	err := <-old.ended
+	err = <-old.ended
 	old.ended <- err
 	if !errors.Is(err, ErrRemoved) || !containsAll(err.Error(), fmt.Sprintf("leader %d was removed", old.ID()), old.cfg.Dir, "--join") {
 		t.Errorf("Run() of who was removed = %v, want ErrRemoved and the way out", err)
@@ -185,10 +178,13 @@ func TestRemovedMemberEnds(t *testing.T) {
 	left := slices.DeleteFunc([]uint64{1, 2, 3}, func(id uint64) bool { return id == old.ID() })
 	sure = append(sure, f.put(10)...)
 	f.same(sure, left...)
-	leader := f.leader()
-	if _, err := leader.AddMember(t.Context(), Member{ID: old.ID(), Address: "x"}); !errors.Is(err, ErrRemoved) {
+	if err := f.onLeader(func(leader *mate) error {
+		_, err := leader.AddMember(t.Context(), Member{ID: old.ID(), Address: "x"})
+		return err
+	}); !errors.Is(err, ErrRemoved) {
 		t.Errorf("AddMember of a removed id = %v, want ErrRemoved", err)
 	}
+	leader := f.leader()
 	follower := f.mates[left[0]]
 	if follower == leader {
 		follower = f.mates[left[1]]
@@ -196,7 +192,9 @@ func TestRemovedMemberEnds(t *testing.T) {
 	if _, err := follower.AddMember(t.Context(), Member{Address: "x"}); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("AddMember on a follower = %v, want ErrNotLeader", err)
 	}
-	if err := leader.UpdateMember(t.Context(), Member{ID: follower.ID(), Address: "b:2"}); err != nil {
+	if err := f.onLeader(func(leader *mate) error {
+		return leader.UpdateMember(t.Context(), Member{ID: follower.ID(), Address: "b:2"})
+	}); err != nil {
 		t.Error(err)
 	}
 	f.until("the new address", func() bool { m, _ := follower.members.Get(follower.ID()); return m.Address == "b:2" })
@@ -242,8 +240,11 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 	f := newTrio(t)
 	sure := f.put(10)
 	for range 3 {
-		old := f.leader()
-		if err := old.TransferLeadership(t.Context()); err != nil {
+		var old *mate
+		if err := f.onLeader(func(leader *mate) error {
+			old = leader
+			return leader.TransferLeadership(t.Context())
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if s := old.Status(); s.Leader || s.Role == core.RoleLeader {

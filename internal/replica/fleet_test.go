@@ -294,6 +294,28 @@ func (f *fleet) leader() *mate {
 	return leader
 }
 
+// onLeader has a leader do something, and the next one if it has lost its leadership meanwhile.
+func (f *fleet) onLeader(do func(leader *mate) error) error {
+	f.t.Helper()
+	for {
+		if err := do(f.leader()); !errors.Is(err, ErrNotLeader) {
+			return err
+		}
+	}
+}
+
+// add adds a member, by whatever leader.
+func (f *fleet) add(m Member) (added Member) {
+	f.t.Helper()
+	if err := f.onLeader(func(leader *mate) (err error) {
+		added, err = leader.AddMember(f.t.Context(), m)
+		return err
+	}); err != nil {
+		f.t.Fatalf("AddMember(%+v) = %v", m, err)
+	}
+	return added
+}
+
 // put gets n numbers into the log, and past the consumer of who leads. Numbers whose fate is not known are left behind.
 func (f *fleet) put(n int) []int {
 	f.t.Helper()
