@@ -29,8 +29,10 @@ func peerUser(c net.Conn) (uid int, err error) {
 			return 0, fmt.Errorf("%s is not on this machine", remote)
 		}
 		uid, err := tcpUser(plain(remote.AddrPort()), plain(local.AddrPort()))
-		if err == nil {
-			err = checkOpen(c)
+		if err == nil || errors.Is(err, errNoSocket) {
+			if closed := checkOpen(c, err == nil); closed != nil {
+				return 0, closed
+			}
 		}
 		return uid, err
 	}
@@ -58,9 +60,9 @@ func unixUser(c net.Conn) (int, error) {
 	return int(cred.Uid), nil
 }
 
-// checkOpen returns an error if the other end has reset c: the addresses may then be those of another process's connection, while what the
-// first has sent can still be read.
-func checkOpen(c net.Conn) error {
+// checkOpen returns errClosed if the other end has reset c: the addresses may then be those of another process's connection, while what the
+// first has sent can still be read. If no socket was found with the addresses, it also does if the other end has closed c: there will be none.
+func checkOpen(c net.Conn, found bool) error {
 	if inner, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = inner.NetConn()
 	}
@@ -80,8 +82,8 @@ func checkOpen(c net.Conn) error {
 	if err := errors.Join(err, infoErr); err != nil {
 		return fmt.Errorf("state of a connection: %w", err)
 	}
-	if info.State == unix.BPF_TCP_CLOSE {
-		return errNoSocket
+	if info.State == unix.BPF_TCP_CLOSE || !found && info.State == unix.BPF_TCP_CLOSE_WAIT {
+		return errClosed
 	}
 	return nil
 }

@@ -47,8 +47,12 @@ func PeerOf(c net.Conn) Peer {
 	return p
 }
 
-// errNoSocket is the error for a socket that no process has open, or none yet.
-var errNoSocket = errors.New("no process has this socket open")
+var (
+	// errNoSocket is the error for a socket that no process has open, or none yet.
+	errNoSocket = errors.New("no process has this socket open")
+	// errClosed is the error for a connection whose other end was closed.
+	errClosed = errors.New("connection closed by the other end")
+)
 
 // peerOf returns the peer of c.
 func peerOf(c net.Conn) Peer {

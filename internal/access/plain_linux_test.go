@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strings"
@@ -86,6 +87,35 @@ func TestPlainDialNotAccepted(t *testing.T) {
 		if strings.Contains(err.Error(), "not known") {
 			break
 		}
+	}
+}
+
+// A server that ends before or after it accepts a connection is not waited for: another one may listen there already.
+func TestPlainDialClosed(t *testing.T) {
+	for name, accepts := range map[string]bool{"before": false, "after": true} {
+		t.Run(name, func(t *testing.T) {
+			l := listen(t, "tcp", "127.0.0.1:0")
+			c, err := net.Dial("tcp", l.Addr().String()) //nolint:noctx // opens at once
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close() //nolint:errcheck // the test is over
+			if accepts {
+				server, err := l.Accept()
+				if err == nil {
+					err = server.Close()
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := CheckServer(t.Context(), c, l.Addr().String()); !errors.Is(err, errClosed) {
+				t.Errorf("CheckServer = %v, want that it was closed", err)
+			}
+		})
 	}
 }
 
