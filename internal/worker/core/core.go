@@ -48,6 +48,7 @@ type Core struct {
 	cfg     Config
 	rng     *rand.Rand
 	now     time.Time
+	overdue time.Duration // of this step: how long ago the last one has asked for it
 	effects Effects
 
 	ledger ledger
@@ -102,7 +103,10 @@ func New(cfg Config) *Core {
 
 // Step handles inputs, and whatever the time allows. The effects are valid until the next step.
 func (c *Core) Step(now time.Time, inputs ...Input) *Effects {
-	c.now = now
+	c.now, c.overdue = now, 0
+	if wake := c.effects.Wake; !wake.IsZero() {
+		c.overdue = max(0, now.Sub(wake))
+	}
 	clear(c.effects.List)
 	c.effects = Effects{List: c.effects.List[:0]}
 	if c.exited {

@@ -288,6 +288,21 @@ func TestSearchAfterAStop(t *testing.T) {
 	}
 }
 
+// TestSearchAfterAShortStop stops an idle worker's process for a little longer than its leader may be silent.
+func TestSearchAfterAShortStop(t *testing.T) {
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c.welcomeAs(&wire.Welcome{Term: 4, HeartbeatMs: 300, SilenceMs: 1000, IdleHeartbeatMs: 1000, IdleSilenceMs: 2500})
+	c.wait(400 * time.Millisecond)
+	c.later(3 * time.Second)
+	if !c.up() {
+		t.Fatal("left the leader before reading its messages")
+	}
+	c.wait(1600 * time.Millisecond)
+	if c.up() {
+		t.Error("stays with a silent leader")
+	}
+}
+
 func TestHeartbeatsOfAnIdleWorker(t *testing.T) {
 	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})

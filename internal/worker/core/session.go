@@ -124,19 +124,31 @@ func (c *Core) advanceSession() {
 	}
 }
 
-// leaderSilent reports whether the leader has been silent for too long. If the core itself was not stepped for so long,
-// because its process was stopped, the leader's messages have not been read yet.
+// leaderSilent reports whether the leader has been silent for too long. If this step comes late, because the process was stopped or starved, the
+// leader's messages have not been read yet: that time does not count, and there is time to read them.
 func (c *Core) leaderSilent() bool {
 	s, silence := &c.session, c.intervals().silenceMax
 	if silence == 0 {
 		return false
 	}
-	late := c.now.Sub(s.receivedAt) - silence
-	if late > silence/2 {
-		s.receivedAt = c.now.Add(-silence / 2)
-		return false
+	if c.overdue > silence/4 {
+		s.receivedAt = earlier(c.now, later(s.receivedAt.Add(c.overdue), c.now.Add(-silence/2)))
 	}
-	return late >= 0
+	return c.now.Sub(s.receivedAt) >= silence
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // wakeSession calls at with the times at which the session needs a step.
