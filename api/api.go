@@ -257,7 +257,7 @@ func (j Job) Pending() []uint64 {
 // Stage counts the tasks of a stage: Tasks = Open + Running + Done + Dead.
 type Stage struct {
 	Name    string `json:"name" example:"map"`
-	Role    string `json:"role" enum:"map,collect,reduce,commit" doc:"What its tasks do"`
+	Role    string `json:"role" enum:"map,collect,reduce,commit,check" doc:"What its tasks do"`
 	Parts   bool   `json:"parts,omitempty" doc:"Its tasks write the parts of the output"`
 	Tasks   uint64 `json:"tasks"`
 	Open    uint64 `json:"open"`
@@ -265,6 +265,7 @@ type Stage struct {
 	Done    uint64 `json:"done"`
 	Dead    uint64 `json:"dead"`
 	Retried uint64 `json:"retried" doc:"Failed attempts, without the last ones of dead tasks"`
+	Second  uint64 `json:"second_won,omitempty" doc:"Done tasks whose output is that of a second attempt, which has overtaken the first one"`
 }
 
 // JobList is a page of jobs, newest first.
@@ -286,6 +287,7 @@ type Task struct {
 	Length   uint64     `json:"length,omitempty"`
 	Worker   uint64     `json:"worker,omitempty" doc:"Where it runs, or where the attempt ran that made its output"`
 	Second   uint64     `json:"second_worker,omitempty" doc:"Where a second attempt runs beside the first one, which takes far longer than those of other tasks"`
+	Overtook bool       `json:"second_won,omitempty" doc:"Its output is that of a second attempt, which has overtaken the first one; only of done tasks"`
 	Started  *time.Time `json:"started,omitempty" doc:"When that attempt started; only of done tasks"`
 	Seconds  *float64   `json:"seconds,omitempty" doc:"Run time of that attempt; only of done tasks"`
 	Memory   uint64     `json:"peak_memory,omitempty" doc:"Bytes of the largest of its processes, if they exceed those of the process that contains it (about 25 MB); only of done tasks that are commands"`

@@ -267,7 +267,15 @@ func printCounts(w io.Writer, job *api.Job) error {
 		}
 		t.row(s.Name, tasks, countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
 	}
-	return t.flush()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, s := range job.Stages {
+		if s.Second > 0 {
+			fmt.Fprintf(w, "of %s, %s done by a second attempt, which has overtaken the first one\n", s.Name, plural(s.Second, "task")) //nolint:errcheck // reported by what follows, or not needed
+		}
+	}
+	return nil
 }
 
 // printStages prints what the stages of a job have read and written, and how even that was, if there are several.

@@ -133,6 +133,12 @@ func (b *leaseBook) other(key taskKey, number state.Lease) (held, bool) {
 	return held{}, false
 }
 
+// overtakes reports whether a lease is the second one of a task, whose first one stands.
+func (b *leaseBook) overtakes(key taskKey, number state.Lease) bool {
+	first, ok := b.other(key, number)
+	return ok && first.number < number
+}
+
 // untwice forgets leases of a task that has two.
 func (b *leaseBook) untwice(key taskKey, gone func(held) bool) {
 	list, ok := b.twice[key]

@@ -92,3 +92,17 @@ func TestLeaseBookRemovesWorker(t *testing.T) {
 		t.Errorf("after the removal: leased = %v, leases %v", b.leased(key), b.open(1))
 	}
 }
+
+// TestOvertakes: a second attempt overtakes the first one only if that still stands.
+func TestOvertakes(t *testing.T) {
+	b, set, key := newLeaseBook(1), leaseSet{}, newTaskKey(1, 0, 7)
+	first := b.grant(set, &lease{taskKey: key})
+	second := b.grant(set, &lease{taskKey: key})
+	b.second(key, held{1, first}, held{2, second})
+	if b.overtakes(key, first) || !b.overtakes(key, second) {
+		t.Errorf("overtakes = %v and %v, want that the second one does", b.overtakes(key, first), b.overtakes(key, second))
+	}
+	if b.drop(set, first); b.overtakes(key, second) {
+		t.Error("overtakes = true of a lease whose first one is gone")
+	}
+}

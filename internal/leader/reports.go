@@ -137,7 +137,7 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
 			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),
 			Started: saturate(age - min(age, millis+wire.Entry(f.GetAgeMs(), i))), Millis: saturate(millis),
-			PeakKiB: saturate(wire.Entry(f.GetPeakKib(), i)),
+			PeakKiB: saturate(wire.Entry(f.GetPeakKib(), i)), Second: c.leases.overtakes(key, number),
 		})
 	}
 	if len(list) == 0 {

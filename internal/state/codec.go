@@ -240,6 +240,17 @@ func (c *codec) peaks(list []Completion) {
 	}
 }
 
+func (c *codec) seconds(list []Completion) {
+	for i := range list {
+		second := uint8(0)
+		if list[i].Second {
+			second = 1
+		}
+		numberValue(c, &second)
+		list[i].Second = second == 1
+	}
+}
+
 // nest reads a value that is a record or packed columns.
 func (d *decoder) nest(read func()) {
 	value := d.raw()

@@ -161,6 +161,10 @@ func (c *codec) lastFields(m *command) {
 	number(c, 42, &m.floor)
 	c.bool(43, &m.others)
 	records(c, 44, &m.lost, (*codec).outputRange)
+	anySecond := c.d == nil && slices.ContainsFunc(m.completions, func(d Completion) bool { return d.Second })
+	if c.has(46, protowire.BytesType, !anySecond) {
+		c.nested(func() { c.seconds(m.completions) })
+	}
 }
 
 // nextCommand reads the next command into m, whose completions are appended to.
@@ -420,6 +424,7 @@ type Completion struct {
 	Started    uint32 // see Run
 	Millis     uint32
 	PeakKiB    uint32
+	Second     bool // it was a second attempt, which has overtaken the first one
 }
 
 // Done adds the completions of one worker in one stage. Neighbouring tasks of neighbouring leases take five bytes each, and one or two

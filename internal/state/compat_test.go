@@ -162,7 +162,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	const large = 3*pageTasks - 50
 	var list []Completion
 	for i := range uint64(large - 20) {
-		list = append(list, Completion{Index: i, Lease: NewLease(2, 9+i), Size: i % 5 * 100, Records: i % 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 7, Started: uint32(i), Millis: uint32(i % 7), PeakKiB: uint32(i % 3)})
+		list = append(list, Completion{Index: i, Lease: NewLease(2, 9+i), Size: i % 5 * 100, Records: i % 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 7, Started: uint32(i), Millis: uint32(i % 7), PeakKiB: uint32(i % 3), Second: i%4 == 1})
 	}
 	var log [][]byte
 	entry := func(fill func(e *Entry)) {

@@ -1280,7 +1280,7 @@ func (m *model) dump() string {
 				fmt.Fprintf(&b, "  task %d %s", k, t.status)
 				if t.status == "done" {
 					fmt.Fprintf(&b, " %d %d %d %d", t.won.Lease, t.won.Size, t.won.Records, t.won.Checksum)
-					fmt.Fprintf(&b, " on %d at %d for %d with %d of %d", t.worker, t.won.Started, t.won.Millis, t.won.PeakKiB, t.won.InputBytes)
+					fmt.Fprintf(&b, " on %d at %d for %d with %d of %d, %v", t.worker, t.won.Started, t.won.Millis, t.won.PeakKiB, t.won.InputBytes, t.won.Second)
 				}
 				var kept []Failure
 				if t.kept {
@@ -1324,7 +1324,7 @@ func dumpMachine(m *Machine) string {
 				}
 				fmt.Fprintf(&b, "  task %d %v", k, status)
 				if out, ok := s.Output(k); ok {
-					fmt.Fprintf(&b, " %d %d %d %d on %d at %d for %d with %d of %d", out.Winner, out.Size, out.Records, out.Checksum, out.Worker, out.Started, out.Millis, out.PeakKiB, out.Read)
+					fmt.Fprintf(&b, " %d %d %d %d on %d at %d for %d with %d of %d, %v", out.Winner, out.Size, out.Records, out.Checksum, out.Worker, out.Started, out.Millis, out.PeakKiB, out.Read, out.Second)
 				}
 				fmt.Fprintf(&b, " ended %d counts %v %v\n", failures.Ended, failures.Counts, failures.Last)
 			}

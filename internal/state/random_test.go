@@ -373,14 +373,14 @@ func (w *world) done(t *rapid.T) {
 	if rapid.IntRange(0, 5).Draw(t, "sweep") == 0 { // all at once, so that large stages end too
 		for i := range tasks {
 			w.lease++
-			list = append(list, Completion{Index: i, Lease: w.lease, Size: i % 3, Records: i % 2, Checksum: i, InputBytes: 1, Started: uint32(w.now), Millis: 3, PeakKiB: uint32(i % 2)})
+			list = append(list, Completion{Index: i, Lease: w.lease, Size: i % 3, Records: i % 2, Checksum: i, InputBytes: 1, Started: uint32(w.now), Millis: 3, PeakKiB: uint32(i % 2), Second: i%3 == 1})
 		}
 	} else {
 		for range rapid.IntRange(0, 4).Draw(t, "completions") {
 			list = append(list, Completion{
 				Index: index(t, tasks), Lease: w.nextLease(t), Size: sizeGen.Draw(t, "size"), Records: sizeGen.Draw(t, "records"),
 				Checksum: rapid.Uint64().Draw(t, "checksum"), InputBytes: sizeGen.Draw(t, "read"),
-				Started: millisGen.Draw(t, "started"), Millis: millisGen.Draw(t, "millis"), PeakKiB: millisGen.Draw(t, "peak"),
+				Started: millisGen.Draw(t, "started"), Millis: millisGen.Draw(t, "millis"), PeakKiB: millisGen.Draw(t, "peak"), Second: rapid.Bool().Draw(t, "second"),
 			})
 		}
 	}
@@ -395,7 +395,7 @@ func (w *world) done(t *rapid.T) {
 	}
 	if level < 2 {
 		for i := range list {
-			list[i].PeakKiB = 0
+			list[i].PeakKiB, list[i].Second = 0, false
 		}
 	}
 	w.expect = append(w.expect, func() { w.model.done(worker, id, stage, list, others) })

@@ -314,6 +314,9 @@ func (c *codec) stage(p **Stage) {
 	if c.level > 0 {
 		number(c, 6, &s.Fence)
 	}
+	if c.level >= 2 {
+		number(c, 8, &s.Second)
+	}
 	var failed []taskFailures
 	for _, i := range slices.Sorted(maps.Keys(s.failed)) {
 		failed = append(failed, taskFailures{task: i, list: s.failed[i]})
@@ -358,6 +361,7 @@ func (c *codec) page(s *Stage, n uint64, p *page) *page {
 	if c.level >= 2 {
 		optional(c, 7, &p.peaks, (*codec).peakColumn)
 		optional(c, 8, &p.reads, (*codec).readColumn)
+		optional(c, 9, &p.second, (*codec).markColumn)
 	}
 	c.end("a page of tasks")
 	return p
@@ -438,6 +442,12 @@ func (c *codec) runs(r *runs) {
 		numberValue(c, &r.worker[i])
 		numberValue(c, &r.started[i])
 		numberValue(c, &r.millis[i])
+	}
+}
+
+func (c *codec) markColumn(m *marks) {
+	for i := range m {
+		numberValue(c, &m[i])
 	}
 }
 

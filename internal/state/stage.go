@@ -91,9 +91,9 @@ const pageTasks = 256
 // page holds the columns of pageTasks tasks: 9 bytes a task, 24 more if tasks have output, 12 more if they are done, 2 more if those were
 // commands, 8 more if they reduce, 13 more if they have failed. A page is allocated when the first of its tasks is done or fails, so a new job of ten million tasks takes no memory.
 type page struct {
-	// Epochs of the page itself, out, run, peaks, reads and failures. A column of an older epoch than the machine's is shared with a snapshot: copy
+	// Epochs of the page itself, out, run, peaks, reads, second and failures. A column of an older epoch than the machine's is shared with a snapshot: copy
 	// before writing.
-	epoch, outEpoch, runEpoch, peaksEpoch, readsEpoch, failuresEpoch uint64
+	epoch, outEpoch, runEpoch, peaksEpoch, readsEpoch, secondEpoch, failuresEpoch uint64
 
 	status   [pageTasks]TaskStatus
 	winner   [pageTasks]Lease // of an open task: the lease whose output was lost, if one was
@@ -101,6 +101,7 @@ type page struct {
 	run      *runs            // nil while no task of the page was done at feature level 1
 	peaks    *peaks           // nil while no task of the page that is done has told how much memory it has used
 	reads    *reads           // nil unless the page is of a stage that reduces, and a task of it is done
+	second   *marks           // of the tasks that a second attempt has done; nil: none of the page
 	failures *failureColumns  // nil while no task of the page has failed
 }
 
@@ -123,6 +124,17 @@ type outputs struct {
 // runs are the columns of Run.
 type runs struct {
 	worker, started, millis [pageTasks]uint32
+}
+
+// marks are a bit for each task.
+type marks [pageTasks / 64]uint64
+
+// set sets the bit of task k of the page.
+func (m *marks) set(k uint64, on bool) {
+	m[k/64] &^= 1 << (k % 64)
+	if on {
+		m[k/64] |= 1 << (k % 64)
+	}
 }
 
 // reads are the column of Output.Read.
@@ -154,6 +166,7 @@ type Output struct {
 	Winner                  Lease
 	Size, Records, Checksum uint64
 	Read                    uint64 // bytes of the partition that a task of a stage that reduces has read; else 0
+	Second                  bool   // see Completion
 	Run
 }
 
@@ -186,6 +199,7 @@ type Stage struct {
 	Done   uint64
 	Dead   uint64
 	Failed uint64 // attempts that have failed, or whose output was lost
+	Second uint64 // done tasks whose output is that of a second attempt
 	// Fence voids the leases of the stage up to this one: outputs that their attempts may have read have been lost since.
 	Fence Lease
 	// A closed stage accepts no more completions although tasks are open: the job needed one success, or there is nothing to check.
@@ -283,6 +297,9 @@ func (s *Stage) Output(i uint64) (out Output, ok bool) {
 	}
 	if p.reads != nil {
 		out.Read = p.reads[k]
+	}
+	if p.second != nil {
+		out.Second = p.second[k/64]>>(k%64)&1 == 1
 	}
 	return out, true
 }
@@ -412,6 +429,10 @@ func (s *Stage) finish(c *Completion, worker WorkerID, level uint32, epoch uint6
 	if s.Role == RoleReduce && c.InputBytes != 0 && level >= 2 {
 		writableColumns(&p.reads, &p.readsEpoch, epoch)[k] = c.InputBytes
 	}
+	if c.Second && level >= 2 {
+		writableColumns(&p.second, &p.secondEpoch, epoch).set(k, true)
+		s.Second++
+	}
 	s.Done++
 	return true, other
 }
@@ -477,6 +498,10 @@ func (s *Stage) lose(i uint64, lease Lease, keep bool, epoch uint64) (gone Outpu
 	}
 	if p.reads != nil {
 		writableColumns(&p.reads, &p.readsEpoch, epoch)[k] = 0
+	}
+	if gone.Second {
+		writableColumns(&p.second, &p.secondEpoch, epoch).set(k, false)
+		s.Second--
 	}
 	s.Done--
 	s.Closed = false

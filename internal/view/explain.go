@@ -582,6 +582,9 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 		out.Reasons = append(out.Reasons, fmt.Sprintf("attempt %d is leased to worker %d", t.Attempts, t.Worker))
 	case api.TaskDone:
 		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%s) is committed, after %s", humanize.IBytes(t.Size), counted(uint64(t.Attempts), "attempt")))
+		if t.Overtook {
+			out.Reasons = append(out.Reasons, "the last one was a second attempt, started while the one before took far longer than those of other tasks, and has overtaken it")
+		}
 	case api.TaskDead:
 		out.Reasons = append(out.Reasons, "it is dead, after "+counted(uint64(t.Attempts), "attempt"))
 		out.Advice = append(out.Advice, "fix the cause, then retry the job", "bridgefour logs "+t.Name+" shows its log")

@@ -124,7 +124,7 @@ func publicJob(m *state.Machine, j *state.Job, volatile Volatile) *api.Job {
 	leased := volatile.Leased(j.ID)
 	for i, s := range j.Stages {
 		stage := api.Stage{
-			Name: s.Name, Role: s.Role.String(), Parts: i == spec.PartStage(), Tasks: s.Tasks, Done: s.Done, Dead: s.Dead, Retried: s.Failed - min(s.Failed, s.Dead),
+			Name: s.Name, Role: s.Role.String(), Parts: i == spec.PartStage(), Tasks: s.Tasks, Done: s.Done, Dead: s.Dead, Retried: s.Failed - min(s.Failed, s.Dead), Second: s.Second,
 		}
 		if j.Ready(i) { // of stages that run side by side, the first are taken to hold the leases
 			stage.Running = min(leased, s.Tasks-s.Done-s.Dead)

@@ -131,7 +131,9 @@ func makeRow(stage *state.Stage, number int, index uint64, running map[leader.Ta
 	case state.TaskDone:
 		row.status = api.TaskDone
 		row.attempt++
-		row.out, _ = stage.Output(index)
+		if row.out, _ = stage.Output(index); row.out.Second {
+			row.attempt++
+		}
 		row.worker = row.out.Worker
 	case state.TaskDead:
 		row.status = api.TaskDead
@@ -160,7 +162,7 @@ func publicTask(job *state.Job, row *taskRow, names *partname.Names, done bool) 
 	stage := &job.Spec.Stages[row.stage]
 	t := api.Task{
 		Name: fmt.Sprintf("%d/%s/%d", job.ID, stage.Name, row.index), Index: row.index, Stage: stage.Name, Status: row.status,
-		Attempts: row.attempt, Worker: uint64(row.worker), Second: uint64(row.second), Read: row.out.Read, Size: row.out.Size, Records: row.out.Records,
+		Attempts: row.attempt, Worker: uint64(row.worker), Second: uint64(row.second), Overtook: row.out.Second, Read: row.out.Read, Size: row.out.Size, Records: row.out.Records,
 	}
 	if row.out.Worker != 0 {
 		started := time.UnixMilli(job.Created + int64(row.out.Started)).UTC()
