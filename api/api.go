@@ -569,13 +569,16 @@ const (
 	EventWorkerChanged = "worker_changed"
 	EventLockLost      = "lock_lost" // of a client that did not renew it in time
 	EventAudited       = "audited"   // only for admins
+
+	EventWorkerQuarantined = "worker_quarantined" // the detail says why, and for how long
+	EventWorkerReleased    = "worker_released"    // from its quarantine
 )
 
 // Event is a committed fact. Every leader sends the same events in the same order with the same IDs.
 type Event struct {
 	Index  uint64    `json:"index" doc:"Log position"`
 	Seq    uint32    `json:"seq" doc:"Number of the event at its log position, from 0"`
-	Type   string    `json:"type" enum:"job_submitted,stage_started,job_ending,job_ended,job_forgotten,task_died,worker_joined,worker_changed,lock_lost,audited"`
+	Type   string    `json:"type" enum:"job_submitted,stage_started,job_ending,job_ended,job_forgotten,task_died,worker_joined,worker_changed,worker_quarantined,worker_released,lock_lost,audited"`
 	Time   time.Time `json:"time"`
 	Job    uint64    `json:"job,omitempty"`
 	Stage  string    `json:"stage,omitempty"`

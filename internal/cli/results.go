@@ -54,7 +54,9 @@ func (f *resultFlags) setHeader(r *api.JobRequest, n int) {
 	}
 }
 
-func outputsHaveHeader(r *api.JobRequest) bool { return len(r.Program.Command) > 0 && r.Program.Reduce == "" }
+func outputsHaveHeader(r *api.JobRequest) bool {
+	return len(r.Program.Command) > 0 && r.Program.Reduce == ""
+}
 
 // addLive adds the flags of commands that wait for a job.
 func (f *resultFlags) addLive(flags *pflag.FlagSet) {

@@ -40,6 +40,17 @@ func TestSlowWorker(t *testing.T) {
 	if _, body := c.get("/metrics"); !strings.Contains(body, `bridgefour_workers_quarantined{cause="slow"} 1`) || !strings.Contains(body, `bridgefour_worker_quarantines_total{cause="slow"} 1`) {
 		t.Errorf("/metrics tells nothing of it:\n%s", body)
 	}
+	for e, err := range c.client.Events(t.Context(), &api.Position{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Type == api.EventWorkerQuarantined {
+			if e.Worker != slow || e.Detail != "slow: no leases for 1m0s" {
+				t.Errorf("event %+v, want that the slow worker is quarantined", e)
+			}
+			break
+		}
+	}
 
 	l, gate := c.ledger("ledger"), c.path("gate")
 	id := c.submit(&api.JobRequest{Range: numbers(24), Program: item(l.record(), waitFor(gate))})

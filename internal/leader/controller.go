@@ -144,7 +144,8 @@ func (c *Controller) apply(entry Committed) error {
 			c.applied.Replies = append(c.applied.Replies, *e)
 		case state.JobSubmitted, state.StageStarted, state.StageEnded, state.TaskReopened, state.TaskLost, state.TaskDied, state.JobEnding, state.JobEnded,
 			state.WorkerJoined, state.WorkerChanged, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue,
-			state.LockHeld, state.LockWaiting, state.LockGone, state.LockOver, state.PriorityChanged:
+			state.LockHeld, state.LockWaiting, state.LockGone, state.LockOver, state.PriorityChanged,
+			state.WorkerQuarantined, state.WorkerReleased:
 		}
 	}
 	return nil

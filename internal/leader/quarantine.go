@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/sched"
@@ -131,6 +132,7 @@ func (c *Core) quarantine(w *worker, cause QuarantineCause, d time.Duration) {
 	w.quarantine.cause, w.quarantine.until = cause, c.now.Add(d)
 	c.sched.Leave(&w.Worker)
 	c.effects.Quarantines = append(c.effects.Quarantines, Quarantine{w.ID, cause, d})
+	c.pipeline.open(c.now).Quarantine(w.ID, fmt.Sprintf("%v: no leases for %v", cause, d))
 }
 
 // lift ends the quarantine of a worker. One on trial gets no attempts ahead of need until the first has ended.
@@ -139,6 +141,7 @@ func (c *Core) lift(w *worker) {
 	w.Behind = w.Behind || w.quarantine.onTrial(c.now)
 	c.dirty.mark(w)
 	c.effects.Quarantines = append(c.effects.Quarantines, Quarantine{Worker: w.ID})
+	c.pipeline.open(c.now).Quarantine(w.ID, "")
 }
 
 // needed reports whether a worker that is slow or flaps is better than none: more such slots would be quarantined than are left, or it is the last worker

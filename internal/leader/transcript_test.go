@@ -452,7 +452,7 @@ func (s *story) fact(f *state.Event) {
 		}
 		s.say("worker %d is %v", f.Worker, status)
 	case state.TaskReopened, state.TaskLost, state.StageEnded, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue,
-		state.LockHeld, state.LockWaiting, state.LockGone, state.LockOver, state.PriorityChanged:
+		state.LockHeld, state.LockWaiting, state.LockGone, state.LockOver, state.PriorityChanged, state.WorkerQuarantined, state.WorkerReleased:
 		s.say("fact %+v", *f)
 	}
 }

@@ -188,6 +188,7 @@ func (o *observer) fact(now time.Time, m *state.Machine, e *state.Event) {
 		o.log.Info("worker status changed", "worker", e.Worker, "status", status)
 	case state.LockGone:
 		o.log.Warn("lock lost", "cause", e.Message)
-	case state.LockHeld, state.LockWaiting, state.LockOver, state.PriorityChanged, state.StageEnded, state.JobEnding, state.TaskReopened, state.TaskLost, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue:
+	case state.LockHeld, state.LockWaiting, state.LockOver, state.PriorityChanged, state.StageEnded, state.JobEnding, state.TaskReopened, state.TaskLost, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue,
+		state.WorkerQuarantined, state.WorkerReleased: // logged as effects
 	}
 }

@@ -45,8 +45,9 @@ const (
 	cmdLock
 	cmdExpire
 	cmdRaiseFence
+	cmdQuarantine
 
-	cmdLast = cmdRaiseFence
+	cmdLast = cmdQuarantine
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -89,7 +90,8 @@ type command struct {
 	expired     []LockID
 	waiting     bool // only those that wait have expired
 	floor       uint64
-	others      bool // attempts of the job may run, beside those that are reported
+	others      bool   // attempts of the job may run, beside those that are reported
+	why         string // of a quarantine, for users; empty: it has ended
 }
 
 func (c *codec) command(m *command) {
@@ -165,6 +167,7 @@ func (c *codec) lastFields(m *command) {
 	if c.has(46, protowire.BytesType, !anySecond) {
 		c.nested(func() { c.seconds(m.completions) })
 	}
+	c.string(47, &m.why)
 }
 
 // nextCommand reads the next command into m, whose completions are appended to.
@@ -554,6 +557,11 @@ func (e *Entry) Withdraw(key string, id LockID) {
 // RaiseFence makes all later fencing numbers larger than floor: those of the entries that a recovered cluster has lost must not be used again.
 func (e *Entry) RaiseFence(floor uint64) {
 	e.addAccess(cmdRaiseFence, &command{floor: floor})
+}
+
+// Quarantine records for the history that a worker gets no leases for a while, and why, or that this is over, if why is empty. It needs feature level 2: below that, it adds nothing.
+func (e *Entry) Quarantine(worker WorkerID, why string) {
+	e.addAccess(cmdQuarantine, &command{worker: worker, why: why})
 }
 
 func (e *Entry) addAccess(kind int, c *command) {

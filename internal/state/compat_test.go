@@ -416,6 +416,8 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		})
 		entry(func(e *Entry) {
 			e.RaiseFence(1000)
+			e.Quarantine(1, "slow: no leases for 1m0s")
+			e.Quarantine(1, "")
 			e.By = &Audit{User: "eve", Role: "operator", Token: "t1", Address: "10.0.0.9:1", Action: "DELETE /v1/locks/c?holder=h1"}
 			e.Lock("lock-2", LockOp{Release: true, User: "ann", Holder: "h1", Names: []LockName{{Name: "c"}}})
 			e.By = nil

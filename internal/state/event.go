@@ -32,6 +32,8 @@ const (
 	LockGone        // for Reason
 	PriorityChanged // that of Job has: see Machine.Priority
 	LockOver        // Lock of Job, which has ended, is held until no attempt of the job runs
+	WorkerQuarantined
+	WorkerReleased // from its quarantine
 )
 
 // Event is a fact: what Apply has changed.
@@ -48,7 +50,7 @@ type Event struct {
 	Count  uint8       // of TaskReopened: failures of that kind so far
 	Wait   uint64      // of TaskReopened: Failure.WaitMS
 	// Message is of TaskDied: the attempt's failure message; of LockGone: what is lost, if it was held and has expired; of RequestApplied: which locks were
-	// released, if a client asked for that whose request is recorded.
+	// released, if a client asked for that whose request is recorded; of WorkerQuarantined: why.
 	Message string
 	Output  string // of JobForgotten: its spool folder, if any
 	Lock    LockID

@@ -105,16 +105,23 @@ func (m *Machine) record(e Event, out *Result) {
 			f.Stage, f.Task, f.Detail = stage.Name, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
 		case JobEnding, JobEnded:
 			f.Detail = job.Error
-		case LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged, TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
+		case LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged, TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, WorkerQuarantined, WorkerReleased:
 		}
 	}
 	if w := m.workers[e.Worker]; w != nil && e.Job == 0 {
-		f.WorkerStatus, f.Detail = w.Status, w.Host
+		if f.WorkerStatus, f.Detail = w.Status, w.Host; e.Kind == WorkerQuarantined {
+			f.Detail = e.Message
+		}
 	} else if e.Kind == WorkerChanged {
 		f.WorkerStatus = WorkerRemoved
 	}
 	f.Detail = shorten(f.Detail)
 	m.addFact(&f)
+}
+
+// kept reports whether there may be facts of a kind. Some of those up to WorkerChanged are written by no version.
+func (k EventKind) kept() bool {
+	return k <= WorkerChanged || k == Audited || k == LockGone || k == WorkerQuarantined || k == WorkerReleased
 }
 
 // addFact adds a fact of the entry that is being applied.
@@ -162,7 +169,7 @@ func (h *history) valid() bool {
 	last := h.lost
 	for i := range h.facts {
 		f := &h.facts[i]
-		if f.Compare(last) <= 0 || f.Kind > WorkerChanged && f.Kind != Audited && f.Kind != LockGone || (f.Kind == Audited) != (f.Audit != nil) || f.JobStatus > JobWaiting || f.WorkerStatus > WorkerRemoved {
+		if f.Compare(last) <= 0 || !f.Kind.kept() || (f.Kind == Audited) != (f.Audit != nil) || f.JobStatus > JobWaiting || f.WorkerStatus > WorkerRemoved {
 			return false
 		}
 		last = f.Position

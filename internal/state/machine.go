@@ -152,6 +152,9 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	case cmdRaiseFence:
 		m.raiseFence(c.floor)
 		return
+	case cmdQuarantine:
+		m.quarantined(c.worker, c.why, out)
+		return
 	case cmdReseal:
 		err = m.reseal(c.job, c.secrets)
 	case cmdRaiseLevel:
@@ -299,6 +302,17 @@ func (m *Machine) addJob(job *Job, out *Result) {
 	job.Status = JobWaiting
 	m.proceed(job, out)
 	m.releaseOthers(out)
+}
+
+// quarantined records that a worker is quarantined, or not any more. Nothing depends on it: the leader of the term decides.
+func (m *Machine) quarantined(id WorkerID, why string, out *Result) {
+	e := Event{Kind: WorkerQuarantined, Worker: id, Message: why}
+	if why == "" {
+		e.Kind = WorkerReleased
+	}
+	if m.workers[id] != nil {
+		m.record(e, out)
+	}
 }
 
 func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {

@@ -1376,6 +1376,10 @@ func dumpFacts(facts []Fact) (lines []string) {
 			lines = append(lines, fmt.Sprintf("at %d: lost by user %q, %q", f.Time, f.User, f.Detail))
 			continue
 		}
+		if f.Kind == WorkerQuarantined || f.Kind == WorkerReleased {
+			lines = append(lines, fmt.Sprintf("at %d: worker %d, %v, quarantined %v: %q", f.Time, f.Worker, f.WorkerStatus, f.Kind == WorkerQuarantined, f.Detail))
+			continue
+		}
 		about, status := fmt.Sprintf("job %d", f.Job), f.JobStatus.String()
 		switch f.Kind {
 		case StageStarted:
@@ -1384,7 +1388,7 @@ func dumpFacts(facts []Fact) (lines []string) {
 			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged, JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
+		case LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged, JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, WorkerQuarantined, WorkerReleased:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

@@ -699,7 +699,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = false
 		case TaskLost:
 			w.forgetWinner(e)
-		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged:
+		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged, WorkerQuarantined, WorkerReleased:
 		}
 		w.follow(e)
 	}
@@ -745,7 +745,7 @@ func (w *world) follow(e Event) {
 			w.started[e.Job] = map[uint32]bool{}
 		}
 		w.started[e.Job][e.Stage] = true
-	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged:
+	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, LockOver, PriorityChanged, WorkerQuarantined, WorkerReleased:
 	}
 }
 

@@ -36,6 +36,7 @@ import (
 //	expire ID … · withdraw ID [key=K] · raise_fence N
 //	locks                                       not logged: shows the requests for locks
 //	register IDENTITY [host=H]      worker W STATUS
+//	quarantine W [WHY]                          without a reason: it has ended
 //	token ID [role=R] [user=U] [expires=T] · revoke_token ID
 //	enroll FINGERPRINT [role=R] [name=N] · revoke_machine FINGERPRINT
 //	authority N · drop_authority N
@@ -303,6 +304,8 @@ func (s *story) command(e *Entry, words []string) {
 		e.Expire(set["key"], ids...)
 	case "withdraw":
 		e.Withdraw(set["key"], LockID(s.number(list[0])))
+	case "quarantine":
+		e.Quarantine(WorkerID(s.number(list[0])), strings.Join(list[1:], " "))
 	case "raise_fence":
 		e.RaiseFence(s.number(list[0]))
 	case "stop":
@@ -522,6 +525,10 @@ func factLine(e Event) string {
 		return fmt.Sprintf("worker %d joined", e.Worker)
 	case WorkerChanged:
 		return fmt.Sprintf("worker %d changed", e.Worker)
+	case WorkerQuarantined:
+		return fmt.Sprintf("worker %d is quarantined: %s", e.Worker, e.Message)
+	case WorkerReleased:
+		return fmt.Sprintf("worker %d is released", e.Worker)
 	case LockHeld, LockWaiting, LockGone, LockOver:
 		return lockLine(&e)
 	case PriorityChanged:

@@ -68,6 +68,10 @@ func publicEvent(f *state.Fact) api.Event {
 		e.Type, e.Status = api.EventWorkerJoined, f.WorkerStatus.String()
 	case state.WorkerChanged:
 		e.Type, e.Status = api.EventWorkerChanged, f.WorkerStatus.String()
+	case state.WorkerQuarantined:
+		e.Type, e.Status = api.EventWorkerQuarantined, f.WorkerStatus.String()
+	case state.WorkerReleased:
+		e.Type, e.Status = api.EventWorkerReleased, f.WorkerStatus.String()
 	case state.Audited:
 		e.Type, e.Audit = api.EventAudited, (*api.Audit)(f.Audit)
 	case state.LockGone:
