@@ -21,8 +21,8 @@ type joinConfig struct {
 	Kind     string `b4:"kind,default=inner" help:"inner: pairs of lines; left: also left lines without a right one; anti: only those"`
 }
 
-// Join joins the lines of two inputs by key: the key, the other fields of the left line, and those of the right one. The parts are sorted by key. The right
-// lines of one key must fit into memory.
+// Join joins the lines of two inputs by key: the key, the other fields of the left line, and those of the right one. The parts are sorted by key. Right lines of
+// one key that do not fit into memory are kept on disk.
 func Join() bridgefour.Job {
 	return newStaged("join", "join the lines of two inputs by key",
 		"--input orders.csv --input customers.csv --set right=customers.csv --set key=2 --set sep=,", newJoin)
@@ -42,11 +42,10 @@ type join struct {
 
 // joinGroup is a key with its right lines.
 type joinGroup struct {
-	any  bool
-	key  []byte // encoded
-	text []byte // of the key
-	rest []byte // of the right lines, one after the other
-	ends []int  // of each of them in rest
+	any    bool
+	key    []byte // encoded
+	text   []byte // of the key
+	rights rightLines
 }
 
 // The last byte of a pair's key.
@@ -103,12 +102,13 @@ func (j *join) Run(_ context.Context, t *stage.Task) error {
 		return j.split(t)
 	}
 	j.part.begin(t)
-	j.group = joinGroup{key: j.group.key[:0], text: j.group.text[:0], rest: j.group.rest[:0], ends: j.group.ends[:0]}
+	g := &j.group
+	g.any, g.rights.memory, g.rights.temp = false, t.Memory, t.Temp
 	err := eachPair(t, j.add)
 	if err == nil {
 		err = j.part.flush()
 	}
-	return err
+	return errors.Join(err, g.rights.close())
 }
 
 // split emits the lines of a split.
@@ -168,27 +168,22 @@ func (j *join) add(pair stage.Pair) error {
 		if err != nil {
 			return err
 		}
-		*g = joinGroup{any: true, key: append(g.key[:0], key...), text: text, rest: g.rest[:0], ends: g.ends[:0]}
+		g.any, g.key, g.text = true, append(g.key[:0], key...), text
+		g.rights.begin()
 	}
-	if side == rightSide {
-		g.rest = append(g.rest, pair.Value...)
-		g.ends = append(g.ends, len(g.rest))
-		return nil
-	}
-	if len(g.ends) == 0 && j.Kind != "inner" {
-		return j.row(pair.Value, nil)
-	}
-	if j.Kind == "anti" {
-		return nil
-	}
-	from := 0
-	for _, end := range g.ends {
-		if err := j.row(pair.Value, g.rest[from:end]); err != nil {
-			return err
+	anti := j.Kind == "anti"
+	switch {
+	case side == rightSide:
+		if g.rights.any = true; anti { // that there is one is all that counts
+			return nil
 		}
-		from = end
+		return g.rights.add(pair.Value)
+	case !g.rights.any && j.Kind != "inner":
+		return j.row(pair.Value, nil)
+	case anti:
+		return nil
 	}
-	return nil
+	return g.rights.each(func(rest []byte) error { return j.row(pair.Value, rest) })
 }
 
 // row writes the key, and the rests of a left and a right line.

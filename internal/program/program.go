@@ -48,7 +48,8 @@ type Task struct {
 	EmitBy    func(part, key, value []byte) error // Emit, into the partition of part
 	Output    io.Writer
 	Log       io.Writer
-	Memory    int64 // bytes that a built-in job may take for tables of its own
+	Memory    int64  // bytes that a built-in job may take for tables of its own
+	Temp      string // folder for what does not fit
 	// Errors returns the first error of reading Input and Pairs, and the first one of Emit and Output.
 	Errors func() (read, write error)
 	Files  Files

@@ -35,7 +35,7 @@ func (s *staged) Run(ctx context.Context, t *Task) Result {
 	s.part = partWriter{w: t.Output}
 	s.task = stage.Task{
 		Job: t.Job.GetId(), Stage: t.StageNumber, Index: t.Index, Attempt: t.Number, Path: t.Path, Item: t.Item,
-		Settings: t.Job.GetSettings(), Records: t.Job.GetRecords(), Pairs: t.Pairs, Emit: t.Emit, EmitBy: t.EmitBy, Memory: t.Memory, Log: t.Log,
+		Settings: t.Job.GetSettings(), Records: t.Job.GetRecords(), Pairs: t.Pairs, Emit: t.Emit, EmitBy: t.EmitBy, Memory: t.Memory, Temp: t.Temp, Log: t.Log,
 	}
 	if t.Pairs == nil && (t.Split != nil || t.Item != nil) {
 		s.task.Split = t.Input

@@ -301,7 +301,7 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) (combines boo
 		s.parts = partReader{ctx: ctx, sight: sees, parts: a.Parts}
 	}
 	memory, tables := s.runner.shares(j, a)
-	s.task.Memory = tables
+	s.task.Memory, s.task.Temp = tables, s.keyed.cfg.Temp
 	s.keyed.begin(j.readers[a.Stage], memory)
 	s.groups.begin(ctx, sees, a, memory)
 	s.output.begin(ctx, j, a)

@@ -99,6 +99,7 @@ type Task struct {
 
 	// Memory is about how many bytes Run may take for tables of its own, beside those that Emit and Pairs take.
 	Memory int64
+	Temp   string // folder for what does not fit; empty: that of the system
 	Log    io.Writer
 }
 
