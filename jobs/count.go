@@ -176,9 +176,11 @@ func (c *counter) add(t *stage.Task, line []byte) error {
 func (c *counter) scan(t *stage.Task, block []byte) error {
 	s := newFieldScanner(block, c.sep[0])
 	keyField, valueField, most := c.Key, c.number, max(c.Key, c.Value)
+	// plain says that no line ends with a carriage return or is too long: then they are not asked one by one.
+	plain := bytes.IndexByte(block, '\r') < 0 && int64(len(block)) <= c.lines.max
 	for from := 0; from < len(block); {
 		var key []byte
-		var hash uint64
+		var words keyWords
 		var v decimal
 		at, number, ok := from, 1, true
 		for ; ; number++ {
@@ -187,12 +189,12 @@ func (c *counter) scan(t *stage.Task, block []byte) error {
 					at = from
 					break
 				}
+			} else if number == keyField {
+				start := at
+				at, words = s.key(at)
+				key = s.text[start:at]
 			} else {
-				end, h := s.hashed(at)
-				if number == keyField {
-					key, hash = s.text[at:end], h
-				}
-				at = end
+				at = s.end(at)
 			}
 			if number == most || s.text[at] == '\n' {
 				break
@@ -202,8 +204,8 @@ func (c *counter) scan(t *stage.Task, block []byte) error {
 		if s.text[at] != '\n' {
 			at += bytes.IndexByte(block[at:], '\n')
 		}
-		if ok && number == most && !hasCR(block[from:at]) && int64(at-from) <= c.lines.max {
-			c.table.add(key, hash, v)
+		if ok && number == most && (plain || !hasCR(block[from:at]) && int64(at-from) <= c.lines.max) {
+			c.table.add(key, words, v)
 		} else if err := c.add(t, block[from:at]); err != nil {
 			return err
 		}

@@ -47,15 +47,34 @@ func (s *fieldScanner) ends(word uint64) uint64 {
 	return ((x-ones)&^x | (y-ones)&^y) & highs
 }
 
-// hashed is the end of the field that begins at an offset, with its hashKey.
-func (s *fieldScanner) hashed(at int) (end int, hash uint64) {
-	for {
-		word := binary.LittleEndian.Uint64(s.text[at:])
-		if found := s.ends(word); found != 0 {
-			n := bits.TrailingZeros64(found) // 7 + 8 times the bytes before
-			return at + n/8, mixWord(hash, word&(1<<(n&^7)-1))
+// key is the end of the field that begins at an offset, and its words. Without the branch at its last word, a line takes 24 ns instead of 23.
+func (s *fieldScanner) key(at int) (end int, k keyWords) {
+	for i := 0; ; i++ {
+		word, n := binary.LittleEndian.Uint64(s.text[at:]), 64
+		found := s.ends(word)
+		if found != 0 {
+			n = bits.TrailingZeros64(found) // 7 + 8 times the bytes before
+			word &= 1<<(n&^7) - 1
 		}
-		hash = mixWord(hash, word)
+		switch i {
+		case 0:
+			k.head = word
+		case 1:
+			k.tail = word
+		}
+		k.hash = mixWord(k.hash, word)
+		if at += n / 8; found != 0 {
+			return at, k
+		}
+	}
+}
+
+// end is the end of the field that begins at an offset.
+func (s *fieldScanner) end(at int) int {
+	for {
+		if found := s.ends(binary.LittleEndian.Uint64(s.text[at:])); found != 0 {
+			return at + bits.TrailingZeros64(found)/8
+		}
 		at += 8
 	}
 }
@@ -127,8 +146,8 @@ func (c *countTable) clear() {
 }
 
 // add adds a usual value.
-func (c *countTable) add(key []byte, hash uint64, v decimal) {
-	p, _ := c.keys.at(key, hash)
+func (c *countTable) add(key []byte, words keyWords, v decimal) {
+	p, _ := c.keys.at(key, words)
 	value := v.value
 	if v.decimals != c.decimals {
 		if v.decimals > c.decimals {
@@ -151,7 +170,7 @@ func (c *countTable) add(key []byte, hash uint64, v decimal) {
 
 // addExact adds any value.
 func (c *countTable) addExact(key []byte, n number) {
-	p, _ := c.keys.at(key, hashKey(key))
+	p, _ := c.keys.at(key, wordsOf(key))
 	c.merge(p, exactly(n))
 }
 

@@ -10,6 +10,20 @@ import (
 
 const mix = 0x9e3779b97f4a7c15 // 2⁶⁴ by the golden ratio
 
+// keyWords are what a table compares of a key before its bytes. They are apart from these, because the compiler keeps structs of more than four words in memory.
+type keyWords struct {
+	hash       uint64 // see hashKey
+	head, tail uint64 // the first 16 bytes, little endian, continued with zeros
+}
+
+const inlineMax = 16 // bytes of head and tail
+
+func wordsOf(key []byte) keyWords {
+	var first [inlineMax]byte
+	copy(first[:], key)
+	return keyWords{hashKey(key), binary.LittleEndian.Uint64(first[:]), binary.LittleEndian.Uint64(first[8:])}
+}
+
 // hashKey hashes a key, 8 bytes at a time.
 func hashKey(key []byte) (hash uint64) {
 	for ; len(key) >= 8; key = key[8:] {
@@ -32,11 +46,12 @@ type keyTable[V any] struct {
 	places  []uint64
 	shift   int // of a hash: its high bits, which depend on all of the key, say where the search begins
 	entries []keyEntry[V]
-	keys    []byte // each with blockSlack zeros after it
+	keys    []byte
 }
 
 // keyEntry is a key with its value.
 type keyEntry[V any] struct {
+	head, tail    uint64 // of the key: short ones are compared without a look into keys
 	keyAt, keyEnd uint32 // in keys
 	value         V
 }
@@ -61,47 +76,33 @@ func (t *keyTable[V]) memory() int64 {
 }
 
 // at returns the value of a key, which is its zero if the key is new, until the next call.
-func (t *keyTable[V]) at(key []byte, hash uint64) (value *V, isNew bool) {
+func (t *keyTable[V]) at(key []byte, words keyWords) (value *V, isNew bool) {
 	mask := uint64(len(t.places) - 1) //nolint:gosec // not negative
-	for i := hash >> (t.shift & 63); ; i++ {
+	for i := words.hash >> (t.shift & 63); ; i++ {
 		place := t.places[i&mask]
 		if place == 0 {
-			return t.take(key, hash), true
+			return t.take(key, words), true
 		}
-		if uint32(place>>32) != uint32(hash) { //nolint:gosec // the low half
+		if uint32(place>>32) != uint32(words.hash) { //nolint:gosec // the low half
 			continue
 		}
-		if e := &t.entries[uint32(place)-1]; int(e.keyEnd-e.keyAt) == len(key) && sameBytes(t.keys[e.keyAt:], key) { //nolint:gosec // the low half
+		e := &t.entries[uint32(place)-1] //nolint:gosec // the low half
+		if size := int(e.keyEnd - e.keyAt); e.head == words.head && e.tail == words.tail && size == len(key) &&
+			(size <= inlineMax || string(t.keys[e.keyAt:e.keyEnd]) == string(key)) {
 			return &e.value, false
 		}
 	}
 }
 
-// sameBytes reports whether kept begins with key; blockSlack bytes follow that. If key can be read as far, the comparison is one of 8 bytes at a time.
-func sameBytes(kept, key []byte) bool {
-	n := len(key)
-	if cap(key)-n < blockSlack {
-		return string(kept[:n]) == string(key)
-	}
-	key = key[:n+blockSlack]
-	for ; n > 8; n -= 8 {
-		if binary.LittleEndian.Uint64(kept) != binary.LittleEndian.Uint64(key) {
-			return false
-		}
-		kept, key = kept[8:], key[8:]
-	}
-	return n == 0 || (binary.LittleEndian.Uint64(kept)^binary.LittleEndian.Uint64(key))<<(-8*n&63) == 0
-}
-
 // take adds a key that is not there.
-func (t *keyTable[V]) take(key []byte, hash uint64) *V {
+func (t *keyTable[V]) take(key []byte, words keyWords) *V {
 	if 4*len(t.entries) >= len(t.places) {
 		t.grow()
 	}
 	from := len(t.keys)
-	t.keys = append(append(t.keys, key...), make([]byte, blockSlack)...)
-	t.entries = append(t.entries, keyEntry[V]{keyAt: uint32(from), keyEnd: uint32(from + len(key))}) //nolint:gosec // users bound the memory
-	t.place(hash, len(t.entries))
+	t.keys = append(t.keys, key...)
+	t.entries = append(t.entries, keyEntry[V]{head: words.head, tail: words.tail, keyAt: uint32(from), keyEnd: uint32(len(t.keys))}) //nolint:gosec // users bound the memory
+	t.place(words.hash, len(t.entries))
 	return &t.entries[len(t.entries)-1].value
 }
 
@@ -172,6 +173,6 @@ func (f *firstOnly) wants(key []byte) bool {
 		f.keys = 0
 	}
 	f.keys++
-	_, isNew := f.table.at(key, hashKey(key))
+	_, isNew := f.table.at(key, wordsOf(key))
 	return isNew
 }

@@ -60,12 +60,11 @@ func TestKeyTable(t *testing.T) {
 		table.clear()
 		want := map[string]int{}
 		for i := range 30_000 {
-			readable := bytes.Repeat([]byte{byte(i)}, i%19+i%2*blockSlack) // some can be read beyond their ends
-			key := readable[:i%19]
+			key := make([]byte, i%19)
 			for k := range key {
 				key[k] = byte(i * (k + 7) % 5)
 			}
-			value, isNew := table.at(key, hashKey(key))
+			value, isNew := table.at(key, wordsOf(key))
 			if _, known := want[string(key)]; known == isNew {
 				t.Fatalf("key %q: new is %v", key, isNew)
 			}
@@ -91,9 +90,12 @@ func TestHashed(t *testing.T) {
 		for _, end := range []byte{';', '\n'} {
 			field := bytes.Repeat([]byte{':', 0x0b, 0xbb, 0x8a, 'x'}, size)[:size] // some differ from an end by a bit
 			text := append(append(slices.Clone(field), end), make([]byte, blockSlack)...)
-			at, hash := newFieldScanner(text[:size+1], ';').hashed(0)
-			if at != size || hash != hashKey(field) {
-				t.Errorf("hashed(%q) = %d, %x, want %d, %x", text, at, hash, size, hashKey(field))
+			s := newFieldScanner(text[:size+1], ';')
+			if at, words := s.key(0); at != size || words != wordsOf(field) {
+				t.Errorf("key of %q = %d, %+v, want %d, %+v", text, at, words, size, wordsOf(field))
+			}
+			if at := s.end(0); at != size {
+				t.Errorf("end of %q = %d, want %d", text, at, size)
 			}
 		}
 	}
