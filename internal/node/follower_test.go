@@ -132,11 +132,9 @@ func TestVolatileState(t *testing.T) {
 	rigs[1].log.elect()
 	rigs[1].leads()
 	rigs[1].worker("alice", nil)
-	shows(rigs[0]) // deposed, and following
+	rigs[0].until("the deposed leader follows", func() bool { c := rigs[0].node.Cluster(); return c.Leader == 2 && c.NotReady == "" })
+	shows(rigs[0])
 	shows(rigs[2])
-	if c := rigs[0].node.Cluster(); c.Leader != 2 || c.NotReady != "" {
-		t.Errorf("Cluster() of the deposed leader = %+v", c)
-	}
 }
 
 func TestVolatileStateOfAnotherCluster(t *testing.T) {
