@@ -127,7 +127,7 @@ func (c *Core) handleEvent(e *state.Event) {
 		}
 	case state.LockHeld, state.LockWaiting, state.LockGone, state.PriorityChanged:
 		c.handleLock(e)
-	case state.Audited, state.JobWaits: // only in the history, or in the views
+	case state.Audited, state.JobWaits, state.WorkerQuarantined, state.WorkerReleased: // only in the history, or in the views
 	}
 }
 

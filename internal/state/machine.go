@@ -130,14 +130,8 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 		answer.Worker, err = m.register(*c.info, out)
 	case cmdWorker:
 		err = m.setWorker(c.worker, c.status, out)
-	case cmdDone:
-		m.done(c, out)
-		return
-	case cmdFailed:
-		m.failed(c, out)
-		return
-	case cmdOutputLost:
-		m.outputLost(c, out)
+	case cmdDone, cmdFailed, cmdOutputLost, cmdRaiseFence, cmdQuarantine:
+		m.applyReport(kind, c, out)
 		return
 	case cmdSetInput:
 		err = m.setInput(c, out)
@@ -149,12 +143,6 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 		answer.Locks, answer.Message = m.lock(c, out)
 	case cmdExpire:
 		m.expire(c, out)
-	case cmdRaiseFence:
-		m.raiseFence(c.floor)
-		return
-	case cmdQuarantine:
-		m.quarantined(c.worker, c.why, out)
-		return
 	case cmdReseal:
 		err = m.reseal(c.job, c.secrets)
 	case cmdRaiseLevel:
@@ -173,6 +161,22 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	}
 	m.audit(c, &answer)
 	out.Events = append(out.Events, answer)
+}
+
+// applyReport applies a command of the leader's own, which has no answer.
+func (m *Machine) applyReport(kind int, c *command, out *Result) {
+	switch kind {
+	case cmdDone:
+		m.done(c, out)
+	case cmdFailed:
+		m.failed(c, out)
+	case cmdOutputLost:
+		m.outputLost(c, out)
+	case cmdRaiseFence:
+		m.raiseFence(c.floor)
+	case cmdQuarantine:
+		m.quarantined(c.worker, c.why, out)
+	}
 }
 
 // applyAccess applies a command about who may use the cluster, and how much of it.

@@ -423,7 +423,7 @@ func (m *model) setInput(key string, id JobID, tasks uint64) {
 				if spec.Stages[i].Fitted {
 					spec.Stages[i].Tasks = 2
 				}
-			case RoleCollect, RoleCommit, stageRoles:
+			case RoleCollect, RoleCommit, RoleCheck, stageRoles:
 			}
 		}
 		j.spec, j.stages, j.status = &spec, modelStages(&spec), "active"
