@@ -164,7 +164,7 @@ func TestPinnedCluster(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token = r.Header.Get("Authorization")
 		w.Header().Set("Connection", "close") // each probe shows the certificate
-		if r.Method == http.MethodPost { // the certificate is replaced meanwhile
+		if r.Method == http.MethodPost {      // the certificate is replaced meanwhile
 			before := own.Load()
 			own.Store(&tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key})
 			defer own.Store(before)

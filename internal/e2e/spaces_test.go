@@ -44,7 +44,7 @@ func newSpaces(t *testing.T, n int) (hub, subnet string) {
 		t.Skipf("left out: a switch for network namespaces cannot be made here: %v: %s", err, out)
 	}
 	t.Cleanup(func() { mustRun(t, "ip link del "+hub) })
-	number := 16*os.Getpid() + int(subnets.Add(1)) // no other of this process has it, and of another process probably none
+	number := 16*os.Getpid() + int(subnets.Add(1))                 // no other of this process has it, and of another process probably none
 	subnet = fmt.Sprintf("198.%d.%d.", 18+number>>8%2, number%256) // for tests of networks: RFC 2544
 	mustRun(t, "ip addr add "+subnet+"254/24 dev "+hub)
 	mustRun(t, "ip link set "+hub+" up")
