@@ -41,7 +41,7 @@ func TestMessagesArrive(t *testing.T) {
 // later does once a link of from is lost.
 func inOrder(t *testing.T, from, to *node, first, count uint64, kinds ...raftpb.MessageType) bool {
 	t.Helper()
-	next := map[raftpb.MessageType]uint64{}
+	next := make(map[raftpb.MessageType]uint64)
 	for _, kind := range kinds {
 		next[kind] = first
 	}
