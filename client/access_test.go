@@ -160,9 +160,9 @@ func TestPinnedCluster(t *testing.T) {
 		}
 		return own.Load()
 	}
-	var token string
+	var token atomic.Value // that was received last
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token = r.Header.Get("Authorization")
+		token.Store(r.Header.Get("Authorization"))
 		w.Header().Set("Connection", "close") // each probe shows the certificate
 		if r.Method == http.MethodPost {      // the certificate is replaced meanwhile
 			before := own.Load()
@@ -188,8 +188,8 @@ func TestPinnedCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newClient(t, Options{Access: &right, Patience: -1}).Cluster(t.Context()); err != nil || token != "Bearer id_secret" {
-		t.Errorf("a request to the pinned cluster = %v, with %q, want the token", err, token)
+	if _, err := newClient(t, Options{Access: &right, Patience: -1}).Cluster(t.Context()); err != nil || token.Load() != "Bearer id_secret" {
+		t.Errorf("a request to the pinned cluster = %v, with %v, want the token", err, token.Load())
 	}
 	c := newClient(t, Options{Access: &right, Patience: -1})
 	c.silenceMax, c.probeTimeout = time.Millisecond, time.Minute
@@ -206,13 +206,13 @@ func TestPinnedCluster(t *testing.T) {
 	if _, err := newClient(t, Options{Access: &moved, Patience: -1}).Cluster(t.Context()); err != nil {
 		t.Errorf("a request to a server of another cluster and to a leader = %v, want the answer of the leader", err)
 	}
-	token = ""
+	token.Store("")
 	join.Authority[0]++
 	wrong, _ := JoinAccess(join.String())
 	var refused *api.Problem
 	_, err = newClient(t, Options{Access: &wrong}).Cluster(t.Context())
-	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "another cluster") || !strings.Contains(err.Error(), "bridgefour login") || token != "" {
-		t.Errorf("a request to another cluster = %v, with %q, want a refusal with the way in, and nothing sent", err, token)
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "another cluster") || !strings.Contains(err.Error(), "bridgefour login") || token.Load() != "" {
+		t.Errorf("a request to another cluster = %v, with %v, want a refusal with the way in, and nothing sent", err, token.Load())
 	}
 
 	_, err = newClient(t, Options{Patience: -1}, "https://"+join.Addresses[0]).Cluster(t.Context())
