@@ -23,7 +23,7 @@ type bruteForceConfig struct {
 }
 
 // BruteForce searches the text of a hash. Texts are numbered: the empty one is 0, those of one byte follow, then those of two. Number N of the range tries
-// chunk texts from N × chunk on. A task that does not find the text fails; the first one that does ends the job.
+// chunk texts from N × chunk on. A task tries its numbers up to one with the text, and fails if none has it; the first task that finds it ends the job.
 func BruteForce() b4.Job {
 	return b4.New("bruteforce", bruteForce, b4.FirstSuccess(), b4.Summary("search the text of a hash; ends at the first success"), b4.RecordKinds(lineKinds()...),
 		b4.Example("--range 0-999 --set hash=fb8e20fc2e4c3f248c60c39bd652f3c1347298bb977b8b4d5903b85055620603"))
@@ -43,26 +43,66 @@ func bruteForce(cfg bruteForceConfig) (b4.Output, error) {
 	case cfg.Alphabet == "" || cfg.Chunk == 0:
 		return nil, errors.New("settings alphabet and chunk: want at least one byte, and one text")
 	}
-	return b4.Map(b4.Lines(), func(t *b4.Task, item []byte, emit b4.Emit[string, string]) error {
-		number, err := strconv.ParseUint(string(item), 10, 64)
-		if err != nil || number >= math.MaxUint64/cfg.Chunk {
-			return b4.BadInput(fmt.Errorf("item %q: want a number from 0 to %d, as of --range", item, math.MaxUint64/cfg.Chunk-1))
-		}
-		from := number * cfg.Chunk
-		text := candidate(nil, cfg.Alphabet, from)
-		var got []byte
-		for i := range cfg.Chunk {
-			if got = sum(got[:0], text); bytes.Equal(got, want) {
-				emit(cfg.Hash, string(text))
+	search := textSearch{bruteForceConfig: cfg, sum: sum, want: want}
+	return b4.Map(b4.Splits(), search.task), nil
+}
+
+// textSearch tries texts.
+type textSearch struct {
+	bruteForceConfig
+	sum  func(to, text []byte) []byte
+	want []byte
+}
+
+// task tries the numbers of a task, which may be in several files, up to one with the text.
+func (s *textSearch) task(t *b4.Task, _ struct{}, emit b4.Emit[string, string]) error {
+	var numbers, first uint64
+	for more := true; more; more = t.NextInput() {
+		for records := t.Records(); records.Scan(); numbers++ {
+			number, err := strconv.ParseUint(string(records.Bytes()), 10, 64)
+			if err != nil || number >= math.MaxUint64/s.Chunk {
+				return b4.BadInput(fmt.Errorf("item %q: want a number from 0 to %d, as of --range", records.Bytes(), math.MaxUint64/s.Chunk-1))
+			}
+			switch text, found, err := s.texts(t, number*s.Chunk); {
+			case err != nil:
+				return err
+			case found:
+				emit(s.Hash, string(text))
+				for t.NextInput() { // the files that are left need no search
+				}
 				return nil
 			}
-			if i%(1<<16) == 0 && t.Context().Err() != nil {
-				return t.Context().Err()
+			if numbers == 0 {
+				first = number
 			}
-			text = candidate(text[:0], cfg.Alphabet, from+i+1)
 		}
-		return b4.BadInput(fmt.Errorf("none of the texts %q to %q has the hash", candidate(nil, cfg.Alphabet, from), candidate(nil, cfg.Alphabet, from+cfg.Chunk-1)))
-	}), nil
+		if err := t.Records().Err(); err != nil {
+			return err
+		}
+	}
+	switch from := first * s.Chunk; numbers {
+	case 0:
+		return b4.BadInput(errors.New("the input has no number of texts to try"))
+	case 1:
+		return b4.BadInput(fmt.Errorf("none of the texts %q to %q has the hash", candidate(nil, s.Alphabet, from), candidate(nil, s.Alphabet, from+s.Chunk-1)))
+	}
+	return b4.BadInput(fmt.Errorf("none of the texts of its %d numbers, the first of which is %d, has the hash", numbers, first))
+}
+
+// texts tries the texts of a number, from one on.
+func (s *textSearch) texts(t *b4.Task, from uint64) (text []byte, found bool, err error) {
+	text = candidate(nil, s.Alphabet, from)
+	var got []byte
+	for i := range s.Chunk {
+		if got = s.sum(got[:0], text); bytes.Equal(got, s.want) {
+			return text, true, nil
+		}
+		if i%(1<<16) == 0 && t.Context().Err() != nil {
+			return nil, false, t.Context().Err()
+		}
+		text = candidate(text[:0], s.Alphabet, from+i+1)
+	}
+	return nil, false, nil
 }
 
 // candidate appends the text of a number, in bijective base len(alphabet), the last byte first.

@@ -260,6 +260,18 @@ func TestBruteForce(t *testing.T) {
 		if found != 1 {
 			t.Errorf("%s: the text was found %d times, want once", algorithm, found)
 		}
+		for _, test := range []struct{ files, want string }{
+			{"0\n1\n2\n3\n4\n", hash + "\tabc\n"},
+			{"0\n1\n|2\n3\n4\n|0\n", hash + "\tabc\n"},
+			{"0\n|1\n", "map/0: BAD_INPUT: none of the texts of its 2 numbers, the first of which is 0, has the hash"},
+			{"", "map/0: BAD_INPUT: the input has no number of texts to try"},
+			{"1\n", `map/0: BAD_INPUT: none of the texts "ac" to "aca" has the hash`},
+		} {
+			got, err := bridgefourtest.Run(t.Context(), jobs.BruteForce(), bridgefourtest.Input{Files: strings.Split(test.files, "|"), Pack: 3, Settings: settings})
+			if text := got.Text() + fmt.Sprint(err); text != test.want+"<nil>" && text != test.want {
+				t.Errorf("%s: numbers %q: %s, want %s", algorithm, test.files, text, test.want)
+			}
+		}
 	}
 }
 
