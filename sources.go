@@ -145,8 +145,8 @@ func JSONL[T any]() Dataset[T] {
 }
 
 // CSV are the rows of the input as a struct, whose fields are strings, numbers and booleans. With a header, a column has the name that the last line of
-// the header gives it, and is that of the field with this name, or of its tag `b4:"name"`; upper case is lower case, and min_length is MinLength. Without a
-// header, the first column is the first field, and so on. Other columns are left out. A row that lacks a column, or has one that is not valid, is bad input. Submit such
+// the header gives it, and is that of the field with this name, or of its tag `b4:"name"`; upper case is lower case, and min_length is MinLength. The separator
+// is the first of comma, semicolon, tab and vertical bar with which that line has all of these columns. Without a header, it is a comma, and the first column is the first field, and so on. Other columns are left out. A row that lacks a column, or has one that is not valid, is bad input. Submit such
 // jobs with --records csv, which keeps rows together that contain line ends, and has a header unless --header 0 says that there is none.
 func CSV[T any]() Dataset[T] {
 	columns, err := csvColumns(reflect.TypeFor[T]())
@@ -215,34 +215,60 @@ func (r *csvReader) open() error {
 	if err != nil {
 		return err
 	}
-	var names []string
-	if len(header) > 0 {
-		head := csv.NewReader(bytes.NewReader(header))
-		head.FieldsPerRecord = -1
-		lines, err := head.ReadAll()
-		if err != nil || len(lines) == 0 {
-			return BadInput(fmt.Errorf("%s: the header %q is not valid CSV", r.task.Input(), header))
+	separator := ','
+	if len(header) == 0 {
+		for i := range r.columns {
+			r.places = append(r.places, i)
 		}
-		names = lines[len(lines)-1]
-		names[0] = strings.TrimPrefix(names[0], "\ufeff") // some programs begin their files with it
+	} else if separator, err = r.find(header); err != nil {
+		return BadInput(fmt.Errorf("%s: %w", r.task.Input(), err))
 	}
-	for i, c := range r.columns {
-		place := i
-		if names != nil {
-			place = slices.IndexFunc(names, func(name string) bool {
-				name = strings.TrimSpace(name)
-				return strings.EqualFold(name, c.name) || strings.EqualFold(name, r.row.Type().Field(c.field).Name)
-			})
-		}
-		if place < 0 {
-			return BadInput(fmt.Errorf("%s: the header has no column %q: it has %s", r.task.Input(), c.name, strings.Join(names, ", ")))
-		}
-		r.places, r.least = append(r.places, place), max(r.least, place+1)
-		r.fields = append(r.fields, r.row.Field(c.field))
+	for i, place := range r.places {
+		r.least = max(r.least, place+1)
+		r.fields = append(r.fields, r.row.Field(r.columns[i].field))
 	}
 	r.rows, r.begin = csv.NewReader(r.task), r.task.Offset()
+	r.rows.Comma = separator
 	r.rows.ReuseRecord, r.rows.FieldsPerRecord = true, -1
 	return nil
+}
+
+// find finds the separator with which the header has all columns, and their places. The error is about the one that makes most columns.
+func (r *csvReader) find(header []byte) (rune, error) {
+	err, most := fmt.Errorf("the header %q is not valid CSV", header), 0
+	for _, separator := range record.Separators {
+		head := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(header, []byte("\ufeff")))) // some programs begin their files with it
+		head.Comma, head.FieldsPerRecord = separator, -1
+		lines, invalid := head.ReadAll()
+		if invalid != nil || len(lines) == 0 {
+			continue
+		}
+		names := lines[len(lines)-1]
+		places, missing := r.placesIn(names)
+		if missing == "" {
+			r.places = places
+			return separator, nil
+		}
+		if len(names) > most {
+			err, most = fmt.Errorf("the header has no column %q: it has %s", missing, strings.Join(names, ", ")), len(names)
+		}
+	}
+	return 0, err
+}
+
+// placesIn returns where the columns are among the names of a header; missing is one that is not among them.
+func (r *csvReader) placesIn(names []string) (places []int, missing string) {
+	for _, c := range r.columns {
+		place := slices.IndexFunc(names, func(name string) bool {
+			name = strings.TrimSpace(name)
+			return strings.EqualFold(name, c.name) || strings.EqualFold(name, r.row.Type().Field(c.field).Name)
+		})
+		if place < 0 {
+			return nil, c.name
+		}
+		places = append(places, place)
+	}
+	return places, ""
 }
 
 // next reads the next row. It returns false at the end.

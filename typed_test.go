@@ -195,6 +195,11 @@ func TestCSV(t *testing.T) {
 		{"from,to,seats\n", "Rome,Oslo,2\nx \"y\" z,A,3\n", "map/0: BAD_INPUT: input-0: row at byte 26: bare \" in non-quoted-field"},
 		{"from,to,seats\n", "\"Rome,Oslo,2\n", "map/0: BAD_INPUT: input-0: row at byte 14: extraneous or missing \" in quoted-field"},
 		{"from,to,seats\n", "Rome\n", "map/0: BAD_INPUT: input-0: row at byte 14: 1 columns; want 3"},
+		{"from;to;seats\n", "Rome;\"Oslo; Bergen\";2\n", "Rome\t2\n"},
+		{"\ufeff\"from\"\t\"to, or via\"\tto\tseats\n", "Rome, Italy\tx\tOslo\t2\n", "Rome, Italy\t2\n"},
+		{"seats|to|from\n", "2|Oslo, Bergen|Rome\n", "Rome\t2\n"},
+		{"from;to;seat, all\n", "Rome;Oslo;2\n", "map/0: BAD_INPUT: input-0: the header has no column \"seats\": it has from, to, seat, all"},
+		{"from;\"to\n", "", "map/0: BAD_INPUT: input-0: the header \"from;\\\"to\\n\" is not valid CSV"},
 	} {
 		got, err := bridgefourtest.Run(t.Context(), csvJob(), bridgefourtest.Input{Files: []string{test.header + test.text}, Records: "csv", Header: 1})
 		if text := got.Text(); err == nil && text != test.want || err != nil && err.Error() != test.want {

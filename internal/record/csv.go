@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // csvScan finds the rows of a CSV file (RFC 4180; the separator is a comma, semicolon, tab or vertical bar). A line end inside a quoted field
@@ -92,7 +93,10 @@ func (s *csvScan) fail(at int64) error {
 		"use --split none, or --records lines if no field contains a line end", at)
 }
 
-func isSeparator(c byte) bool { return c == ',' || c == ';' || c == '\t' || c == '|' }
+// Separators are what may be between the fields of a CSV row.
+const Separators = ",;\t|"
+
+func isSeparator(c byte) bool { return strings.IndexByte(Separators, c) >= 0 }
 
 // csvSplitsMax bounds the splits of a CSV file: the beginning of each is in the log.
 const csvSplitsMax = 1 << 18
