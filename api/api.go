@@ -749,6 +749,7 @@ type PartQuery struct {
 	Job       uint64
 	Unordered bool   // as tasks finish; otherwise in task order
 	Inputs    bool   // with Part.Input
+	Sums      bool   // with Part.Sum and, in the end, Part.Final
 	Task      uint64 // the first one; if unordered, earlier ones follow it
 	Offset    uint64 // in the output of Task
 }
@@ -759,6 +760,8 @@ type Part struct {
 	Offset uint64 `json:"offset,omitempty" doc:"In the output of the task"`
 	Bytes  int    `json:"bytes"`
 	Input  string `json:"input,omitempty" doc:"The file, line or number that the task reads, if it reads one; in its first piece, if requested"`
+	Sum    uint64 `json:"sum,omitempty" doc:"The checksum of the whole output, if requested"`
+	Final  bool   `json:"final,omitempty" doc:"No piece: after the pieces of a job that is done, if sums are requested, the sum of the output that counts, for each task that has run more than once; it has none if it wrote nothing. If pieces came with another sum, the output was made again since"`
 	Text   []byte `json:"-"`
 }
 

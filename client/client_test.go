@@ -552,9 +552,10 @@ func TestPartsContinue(t *testing.T) {
 			}
 			for ; at < len(o.text); at += 3 {
 				piece := o.text[at:min(at+3, len(o.text))]
-				fmt.Fprintf(&b, "{\"task\":%d,\"offset\":%d,\"bytes\":%d}\n%s\n", o.task, at, len(piece), piece)
+				fmt.Fprintf(&b, "{\"task\":%d,\"offset\":%d,\"bytes\":%d,\"sum\":%d}\n%s\n", o.task, at, len(piece), o.task+1, piece)
 			}
 		}
+		b.WriteString("{\"task\":0,\"bytes\":0,\"sum\":9,\"final\":true}\n")
 		return b.String()
 	}
 	for _, unordered := range []bool{true, false} {
@@ -581,9 +582,17 @@ func TestPartsContinue(t *testing.T) {
 				_, _ = io.WriteString(w, answer(q, rest))
 			}))
 			var got []output
-			for part, err := range c.Parts(t.Context(), api.PartQuery{Job: 1, Unordered: unordered}) {
+			var final api.Part
+			for part, err := range c.Parts(t.Context(), api.PartQuery{Job: 1, Unordered: unordered, Sums: true}) {
 				if err != nil {
 					t.Fatal(err)
+				}
+				if part.Final {
+					final = part
+					continue
+				}
+				if part.Sum != part.Task+1 {
+					t.Errorf("part = %+v, without its sum", part)
 				}
 				if len(got) == 0 || got[len(got)-1].task != part.Task {
 					got = append(got, output{task: part.Task})
@@ -592,6 +601,9 @@ func TestPartsContinue(t *testing.T) {
 			}
 			if slices.SortFunc(got, func(a, b output) int { return cmp.Compare(a.task, b.task) }); !slices.Equal(got, []output{outputs[1], outputs[0], outputs[2]}) {
 				t.Errorf("unordered %v, cut after %d bytes: parts = %v, want each once and whole", unordered, cut, got)
+			}
+			if final.Task != 0 || final.Sum != 9 {
+				t.Errorf("unordered %v, cut after %d bytes: final = %+v", unordered, cut, final)
 			}
 		}
 	}

@@ -58,7 +58,7 @@ func (r *result) Read(p []byte) (int, error) {
 }
 
 // Parts returns the outputs of a job's tasks as they finish, until the job has ended. After a broken connection it continues with any leader
-// that answers, for up to Options.WaitPatience: nothing is missing or comes twice. The sequence ends after its first error. The text of a part
+// that answers, for up to Options.WaitPatience: nothing is missing or comes twice, but for Part.Final. The sequence ends after its first error. The text of a part
 // is valid until the next one.
 func (c *Client) Parts(ctx context.Context, q api.PartQuery) iter.Seq2[api.Part, error] {
 	return func(yield func(api.Part, error) bool) {
@@ -75,7 +75,7 @@ func (c *Client) Parts(ctx context.Context, q api.PartQuery) iter.Seq2[api.Part,
 	}
 }
 
-// parts reads the outputs of one job through any number of connections. The output of a task that is done never changes.
+// parts reads the outputs of one job through any number of connections. The output of a done task changes only if it is made again: see api.PartQuery.Sums.
 type parts struct {
 	yield func(api.Part, error) bool
 	query api.PartQuery // with the end of what the caller has
@@ -92,6 +92,9 @@ func (p *parts) path() string {
 	}
 	if p.query.Inputs {
 		v.Set("inputs", "true")
+	}
+	if p.query.Sums {
+		v.Set("sums", "true")
 	}
 	if p.query.Task > 0 || p.query.Offset > 0 {
 		v.Set("task", strconv.FormatUint(p.query.Task, 10))
@@ -140,6 +143,8 @@ const partBytesMax = 1 << 20
 func (p *parts) fresh(part *api.Part) bool {
 	q := &p.query
 	switch {
+	case part.Final:
+		return q.Sums
 	case part.Task == q.Task:
 		cut := min(q.Offset-min(q.Offset, part.Offset), uint64(part.Bytes)) //nolint:gosec // not negative
 		part.Text, part.Offset = part.Text[cut:], part.Offset+cut

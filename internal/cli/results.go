@@ -316,9 +316,16 @@ const concatPartial = ".partial"
 
 // writeConcat writes the outputs of the tasks of a job to the file of --concat, under another name.
 func (f *follower) writeConcat(ctx context.Context, id uint64) error {
-	return writeFile(f.results.concat+concatPartial, func(w io.Writer) error {
-		return f.copyOutputs(ctx, id, &partPrinter{w: w, header: f.results.header})
-	})
+	write := func() error {
+		return writeFile(f.results.concat+concatPartial, func(w io.Writer) error {
+			return f.copyOutputs(ctx, id, &partPrinter{w: w, header: f.results.header})
+		})
+	}
+	err := write()
+	if _, ok := errors.AsType[*replacedError](err); ok {
+		err = write() // the job is done
+	}
+	return err
 }
 
 // writeFile makes a durable file of what fill writes.
@@ -352,10 +359,14 @@ func (f *follower) endConcat(ctx context.Context, job *api.Job) error {
 
 // copyOutputs passes the outputs of the tasks of a job to p until the job has ended.
 func (f *follower) copyOutputs(ctx context.Context, id uint64, p *partPrinter) error {
-	q := api.PartQuery{Job: id, Unordered: f.results.unordered, Inputs: p.tag}
+	q := api.PartQuery{Job: id, Unordered: f.results.unordered, Inputs: p.tag, Sums: true}
+	var taken takenSums
 	for part, err := range f.client.Parts(ctx, q) {
 		if err != nil {
 			return orInterrupted(ctx, fmt.Errorf("result of job %d: %w", id, err))
+		}
+		if taken.add(&part); part.Final {
+			continue
 		}
 		if err := p.print(&part); err != nil {
 			return &outputError{err}
@@ -364,7 +375,61 @@ func (f *follower) copyOutputs(ctx context.Context, id uint64, p *partPrinter) e
 	if err := p.end(); err != nil {
 		return &outputError{err}
 	}
+	if len(taken.replaced) > 0 {
+		return &replacedError{job: id, tasks: taken.replaced, again: fmt.Sprintf("%s result %d", f.app.program, id)}
+	}
 	return nil
+}
+
+// takenSums has the sums of the outputs that were taken from a stream, and finds those that were made again since, with another content.
+type takenSums struct {
+	pages    map[uint64]*[takenPage]uint64 // by task/takenPage; 0: no output, or the server does not say
+	replaced []uint64                      // tasks, in order
+	unknown  bool                          // an output came without its sum: the server is an old one
+}
+
+const takenPage = 512 // tasks
+
+// add takes a piece, or the sum that counts.
+func (t *takenSums) add(part *api.Part) {
+	if part.Sum == 0 && !part.Final {
+		t.unknown = true
+	}
+	page := t.pages[part.Task/takenPage]
+	if page == nil {
+		if t.pages == nil {
+			t.pages = map[uint64]*[takenPage]uint64{}
+		}
+		page = new([takenPage]uint64)
+		t.pages[part.Task/takenPage] = page
+	}
+	sum := &page[part.Task%takenPage]
+	if *sum == part.Sum {
+		return
+	}
+	if *sum == 0 && !part.Final {
+		*sum = part.Sum
+		return
+	}
+	if at, found := slices.BinarySearch(t.replaced, part.Task); !found && !t.unknown {
+		t.replaced = slices.Insert(t.replaced, at, part.Task)
+	}
+}
+
+// replacedError says that outputs of a done job were printed before they were made again with another content.
+type replacedError struct {
+	job   uint64
+	tasks []uint64 // in order
+	again string   // the command that prints the result
+}
+
+func (e *replacedError) Error() string {
+	what := fmt.Sprintf("the output of task %d was", e.tasks[0])
+	if n := len(e.tasks); n > 1 {
+		what = fmt.Sprintf("the outputs of %d tasks, of which task %d is the first, were", n, e.tasks[0])
+	}
+	return fmt.Sprintf("job %d: what was printed is of two executions: %s printed, and then made again with another content, since something was lost or "+
+		"changed, and the program writes something else each time; '%s' prints the whole result", e.job, what, e.again)
 }
 
 // partPrinter prints outputs of tasks.

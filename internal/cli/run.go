@@ -553,6 +553,10 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 // interrupted prints how to resume after err.
 func (r *embeddedRun) interrupted(ctx context.Context, err error) error {
 	err = orInterrupted(ctx, err)
+	if replaced, ok := errors.AsType[*replacedError](err); ok {
+		replaced.again = fmt.Sprintf("%s run --resume %s", r.app.program, r.dir.info.ID)
+		return err
+	}
 	what := "the run ended early"
 	if errors.Is(err, errInterrupted) {
 		what = "interrupted"

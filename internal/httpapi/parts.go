@@ -19,6 +19,7 @@ type getParts struct {
 	JobPath
 	Unordered bool   `query:"unordered" doc:"As tasks finish, instead of in task order"`
 	Inputs    bool   `query:"inputs" doc:"Say what each task reads"`
+	Sums      bool   `query:"sums" doc:"Say the checksum of each output and, in the end, which outputs count of the tasks that have run more than once"`
 	Task      uint64 `query:"task" doc:"To continue: the first task. If unordered, those before it are sent after it"`
 	Offset    uint64 `query:"offset" doc:"To continue: the first byte of that task's output"`
 }
@@ -36,7 +37,7 @@ func (a *API) addParts() {
 		if _, ok := a.leader.Job(ctx, in.ID); !ok {
 			return nil, a.asProblem(ctx, api.NoJob(in.ID))
 		}
-		q := api.PartQuery{Job: in.ID, Unordered: in.Unordered, Inputs: in.Inputs, Task: in.Task, Offset: in.Offset}
+		q := api.PartQuery{Job: in.ID, Unordered: in.Unordered, Inputs: in.Inputs, Sums: in.Sums, Task: in.Task, Offset: in.Offset}
 		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) { a.sendParts(w, r, q) })
 	})
 }

@@ -634,7 +634,7 @@ func TestNodeServesTheAPI(t *testing.T) {
 	})
 }
 
-// TestStreamWaitsForLostOutput: an output that is missing when its turn comes is sent once the job has made it again.
+// TestStreamWaitsForLostOutput: an output that is missing when its turn comes is sent once the job has made it again. The end of the stream has its sum.
 func TestStreamWaitsForLostOutput(t *testing.T) {
 	r := newRig(t)
 	submit(t, r.node, request(3), "")
@@ -642,7 +642,13 @@ func TestStreamWaitsForLostOutput(t *testing.T) {
 	for _, unordered := range []bool{false, true} {
 		go func() {
 			var b strings.Builder
-			err := r.node.StreamParts(t.Context(), api.PartQuery{Job: 1, Unordered: unordered}, func(p api.Part) error {
+			sums := map[uint64]uint64{}
+			err := r.node.StreamParts(t.Context(), api.PartQuery{Job: 1, Unordered: unordered, Sums: true}, func(p api.Part) error {
+				if p.Final {
+					fmt.Fprintf(&b, "final %d, %v\n", p.Task, p.Sum == sums[p.Task] && p.Sum != 0)
+					return nil
+				}
+				sums[p.Task] = p.Sum
 				if p.Task == 0 {
 					begun <- struct{}{}
 				}
@@ -677,7 +683,7 @@ func TestStreamWaitsForLostOutput(t *testing.T) {
 	for range 2 {
 		lines := strings.SplitAfter(<-live, "\n")
 		slices.Sort(lines)
-		if got, want := strings.Join(lines, ""), "<nil>map 0\nmap 1\nmap 2\n"; got != want {
+		if got, want := strings.Join(lines, ""), "<nil>final 1, true\nmap 0\nmap 1\nmap 2\n"; got != want {
 			t.Errorf("StreamParts() = %q, want %q", got, want)
 		}
 	}

@@ -61,6 +61,8 @@ func (r *Reader) StreamParts(ctx context.Context, q api.PartQuery, emit func(api
 		switch {
 		case more:
 			continue
+		case s.ended && q.Sums:
+			return s.sendFinal(ctx)
 		case s.ended:
 			return nil
 		}
@@ -178,6 +180,9 @@ func (s *partStream) send(ctx context.Context, f *resultFile) (lost bool, err er
 	if f.task == s.query.Task {
 		part.Offset = min(s.query.Offset, f.size)
 	}
+	if s.query.Sums {
+		part.Sum = f.checksum
+	}
 	in, err := s.open(ctx, f, int64(part.Offset)) //nolint:gosec // a position in a file
 	if err != nil {
 		if job, ok := s.reader.Job(s.query.Job); ok && job.Status == api.JobStopped {
@@ -206,4 +211,37 @@ func (s *partStream) send(ctx context.Context, f *resultFile) (lost bool, err er
 		part.Offset, part.Input = part.Offset+uint64(part.Bytes), "" //nolint:gosec // not negative
 	}
 	return false, nil
+}
+
+// sendFinal emits the sums of the outputs that count, of the tasks of a done job that have run more than once: others had one output.
+func (s *partStream) sendFinal(ctx context.Context) error {
+	for from, more := uint64(0), true; more; {
+		var final []api.Part
+		more = false
+		if err := s.resultParts.visit(ctx, func(job *state.Job) {
+			if job.Status != state.JobDone {
+				return
+			}
+			stage := job.Parts()
+			for task := range stage.FailedTasks(from) {
+				if more = len(final) == partsVisit; more {
+					from = task
+					return
+				}
+				part := api.Part{Task: task, Final: true}
+				if out, done := stage.Output(task); done && out.Size > 0 {
+					part.Sum = out.Checksum
+				}
+				final = append(final, part)
+			}
+		}); err != nil {
+			return err
+		}
+		for _, part := range final {
+			if err := s.emit(part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
