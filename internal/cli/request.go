@@ -85,7 +85,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.reduce, "reduce", "", "a second stage: `command line` for sh -c that reads what the tasks have written, lines KEY<TAB>VALUE, sorted by key; "+
 		"each key goes to one of its tasks, whose outputs are the parts")
 	fs.StringVar(&f.combine, "combine", "", "`command line` for sh -c that shortens what a task has written before --reduce gets it: it reads the lines sorted by key, and writes lines KEY<TAB>VALUE")
-	fs.IntVar(&f.partitions, "partitions", 0, "`number` of tasks of --reduce, or of each later stage of a built-in job (default: one for each 64 MiB of input; one for items)")
+	fs.IntVar(&f.partitions, "partitions", 0, "`number` of tasks of --reduce, or of each later stage of a built-in job, if it is not fixed (default: one for each 64 MiB of input; one for items)")
 	fs.StringVar(&f.split, "split", "", "maximum split `size`, cut between records; none: one task per file. Only text is cut (default 64MiB; of built-in jobs and with --reduce as much less, "+
 		"but 1MiB at least, as gives each slot 4 tasks)")
 	fs.StringVar(&f.pack, "pack", "", "small files up to this `size` together share a task, 256 at most; none: each is a task (default: those of built-in jobs do if each slot has 4 tasks nevertheless, "+

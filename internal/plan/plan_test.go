@@ -304,6 +304,13 @@ func (p *lined) MissingInput() error {
 	return nil
 }
 
+// whole is a program whose partitions are fixed.
+type whole struct{ lined }
+
+func (whole) Stages() []stage.Stage {
+	return []stage.Stage{{Name: "read"}, {Name: "sum", Partitions: 1}}
+}
+
 // TestLine: the stages of a built-in job follow from its settings, and their tasks from the input or the request unless the job says how many.
 func TestLine(t *testing.T) {
 	opt := options()
@@ -330,6 +337,11 @@ func TestLine(t *testing.T) {
 	_, err := plan.Plan(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "line"}, Set: map[string]string{"x": "bad"}, Inputs: []string{dir + "/in"}}, opt)
 	if err == nil || !strings.Contains(err.Error(), "set: x is bad") {
 		t.Errorf("Plan = %v, want the error of the settings", err)
+	}
+	opt.Builtins = append(opt.Builtins, plan.Builtin{Name: "whole", Plan: func(map[string]string) (stage.Program, error) { return whole{}, nil }})
+	_, err = plan.Plan(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "whole"}, Partitions: 3}, opt)
+	if err == nil || !strings.Contains(err.Error(), "partitions: partitions are those of a stage that reduces; the number of those of whole is fixed") {
+		t.Errorf("Plan = %v, want that the partitions are those of the job", err)
 	}
 	write(t, dir, "out")
 	_, err = plan.Plan(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "line"}, Inputs: []string{dir + "/out"}}, opt)

@@ -20,18 +20,20 @@ func (p *planner) line() {
 	case program.Reduce != "":
 		line = append(line, stage.Stage{Name: "reduce"})
 	}
+	chosen := false // the partitions of a stage
 	for i, s := range line {
 		spec := state.StageSpec{Name: s.Name, Tasks: uint64(max(0, s.Partitions)), Ranges: i > 0 && s.Partition == stage.ByRange}
 		if i > 0 && spec.Tasks == 0 {
+			chosen = true
 			spec.Tasks, spec.Fitted = uint64(max(0, p.req.Partitions)), p.req.Partitions == 0
 		}
 		p.result.Stages = append(p.result.Stages, spec)
 	}
-	p.reduce()
+	p.reduce(chosen)
 }
 
-// reduce validates what a request says of the stages after the first.
-func (p *planner) reduce() {
+// reduce validates what a request says of the stages after the first. Chosen: one of them has the partitions of the request.
+func (p *planner) reduce(chosen bool) {
 	line, combine, reduces := p.req.Program.Reduce, p.req.Program.Combine, len(p.result.Stages) > 1
 	switch {
 	case combine != "" && line == "":
@@ -51,6 +53,8 @@ func (p *planner) reduce() {
 		p.fail("first_success", "a job with a reduce needs the outputs of all its tasks")
 	case p.req.NameParts != "":
 		p.fail("name_parts", "the parts of a reduce are partitions of the keys, and have no input to be named by")
+	case !chosen && p.req.Partitions != 0:
+		p.fail("partitions", "partitions are those of a stage that reduces; the number of those of %s is fixed", p.req.Program.Builtin)
 	case p.req.Partitions < 0 || p.req.Partitions > state.PartitionsMax:
 		p.fail("partitions", "%d partitions; want 1 to %d, or 0 for a number that fits the input", p.req.Partitions, state.PartitionsMax)
 	}
