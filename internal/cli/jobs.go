@@ -612,7 +612,7 @@ Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --
 			case len(list) > 1 && live.joblog != "":
 				return usagef(cmd, "--joblog is the table of one job")
 			}
-			if err := live.check(cmd, nil); err != nil {
+			if err := live.check(a, cmd, nil); err != nil {
 				return err
 			}
 			ids := make([]uint64, len(list))

@@ -21,6 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/stage"
+	"github.com/bridgefour/bridgefour/jobs"
 )
 
 // resultFlags are the flags of commands that print the outputs of tasks.
@@ -64,18 +66,14 @@ func (f *resultFlags) addLive(flags *pflag.FlagSet) {
 	flags.StringVar(&f.joblog, "joblog", "", "write a table of the tasks to `file` when the job has ended: tab-separated, with the columns of GNU parallel's")
 }
 
-// check refuses flags that do not fit a job, before it is submitted; nil: one that was before. It creates the file of --joblog. The files of --tag share no
-// tasks.
-func (f *resultFlags) check(cmd *cobra.Command, r *api.JobRequest) error {
+// check refuses flags that do not fit a job, before it is submitted; nil: one that was before. It creates the file of --joblog.
+func (f *resultFlags) check(a *app, cmd *cobra.Command, r *api.JobRequest) error {
 	output := ""
 	if r != nil {
 		output = r.Output
 	}
-	if r != nil && f.tag && !f.stderr && len(r.Inputs) > 0 && r.Program.Builtin != "" {
-		if r.Pack != "" && r.Pack != "none" {
-			return usagef(cmd, "--tag says which file a line is of, and the files of --pack share their output; remove one of both")
-		}
-		r.Pack = "none"
+	if err := f.checkTag(a, cmd, r); err != nil {
+		return err
 	}
 	if f.concat != "" && (f.unordered || f.tag && !f.stderr) {
 		return usagef(cmd, "--concat writes the outputs as they are, in task order; remove --unordered and --tag")
@@ -99,6 +97,46 @@ func (f *resultFlags) check(cmd *cobra.Command, r *api.JobRequest) error {
 		if err := os.WriteFile(f.joblog, nil, 0o666); err != nil { //nolint:gosec // as any output of a command
 			return usagef(cmd, "--joblog: %v", err)
 		}
+	}
+	return nil
+}
+
+// checkTag refuses --tag for a job whose outputs are not of one input each. Its files share no tasks.
+func (f *resultFlags) checkTag(a *app, cmd *cobra.Command, r *api.JobRequest) error {
+	switch {
+	case r == nil || !f.tag:
+		return nil
+	case r.Output == "" && f.concat == "" && a.reduces(r):
+		return usagef(cmd, "%s", tagOfReduce)
+	case f.stderr || len(r.Inputs) == 0 || r.Program.Builtin == "":
+		return nil
+	case r.Pack != "" && r.Pack != "none":
+		return usagef(cmd, "--tag says which file a line is of, and the files of --pack share their output; remove one of both")
+	}
+	r.Pack = "none"
+	return nil
+}
+
+const tagOfReduce = "--tag says what a task reads, and the outputs of a reduce are partitions of the keys, which have no input to be named by"
+
+// reduces reports whether the last stage of a job reduces. If its settings are wrong, the leader says it.
+func (a *app) reduces(r *api.JobRequest) bool {
+	if r.Program.Reduce != "" {
+		return true
+	}
+	job, _ := jobs.Find(a.jobs, r.Program.Builtin)
+	staged, ok := job.(stage.Job)
+	if !ok {
+		return false
+	}
+	p, err := staged.Plan(r.Set)
+	return err == nil && len(p.Stages()) > 1
+}
+
+// checkTag refuses --tag for the result of a job whose last stage reduces.
+func (f *follower) checkTag(job *api.Job) error {
+	if f.results.tag && printsTasks(job) && job.PartStage().Role == api.RoleReduce {
+		return &exitError{code: exitUsage, err: errors.New(tagOfReduce)}
 	}
 	return nil
 }
@@ -227,6 +265,9 @@ func (f *follower) printEnded(ctx context.Context, id uint64, follow bool) error
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
+	if err := f.checkTag(&job); err != nil {
+		return err
+	}
 	if follow && !job.IsEnded() {
 		job, err = f.watch(ctx, id, printsTasks(&job))
 	} else if job.IsEnded() && printsTasks(&job) {
@@ -264,6 +305,9 @@ func (f *follower) printStage(ctx context.Context, s subject, oneTask bool) erro
 		return &exitError{code: exitUsage, err: fmt.Errorf("job %d has no results of a stage %q: its tasks' are of %q", s.job, s.stage, parts.Name)}
 	}
 	if !oneTask {
+		if err := f.checkTag(&job); err != nil {
+			return err
+		}
 		return f.printOutputs(ctx, s.job)
 	}
 	task, err := f.client.Task(ctx, s.job, s.stage, s.index)

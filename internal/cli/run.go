@@ -90,7 +90,7 @@ func (a *app) runCommand() *cobra.Command {
 			}
 			req, err := a.request(cmd, &f, args)
 			if err == nil {
-				err = o.results.check(cmd, req)
+				err = o.results.check(a, cmd, req)
 			}
 			if err != nil {
 				return err
@@ -304,7 +304,7 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 		return errors.Join(err, dir.release())
 	}
 	o.results.concat, o.results.joblog = cmp.Or(o.results.concat, dir.info.Concat), cmp.Or(o.results.joblog, dir.info.Joblog)
-	if err := o.results.check(cmd, req); err != nil {
+	if err := o.results.check(a, cmd, req); err != nil {
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {

@@ -91,7 +91,7 @@ func (a *app) submission(cmd *cobra.Command, f *jobFlags, live *resultFlags, arg
 			err = f.passAll(cmd, r)
 		}
 		if err == nil {
-			err = live.check(cmd, r)
+			err = live.check(a, cmd, r)
 		}
 		if err != nil {
 			return nil, false, err
@@ -107,7 +107,7 @@ func (a *app) submission(cmd *cobra.Command, f *jobFlags, live *resultFlags, arg
 	}
 	for i := range jobs {
 		if err == nil {
-			err = live.check(cmd, &jobs[i])
+			err = live.check(a, cmd, &jobs[i])
 		}
 	}
 	return jobs, flow, err
