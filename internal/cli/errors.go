@@ -96,13 +96,14 @@ func (a *app) errorText(err error) string {
 	return strings.Join(append([]string{text}, fields...), "\n  ")
 }
 
-// fieldName names a field of a request, such as body.after[0]: by its flag, by its line in the job file, or as in the API.
+// fieldName names a field of a request, such as body.after[0] or body.program.reduce: by its flag, by its line in the job file, or as in the API.
 func (a *app) fieldName(location string) string {
 	path := strings.TrimPrefix(strings.TrimPrefix(location, "body."), "query.")
 	key := path
 	if strings.HasPrefix(path, "jobs[") { // of a flow
 		_, key, _ = strings.Cut(path, "].")
 	}
+	key = strings.TrimPrefix(key, "program.")
 	if i := strings.IndexAny(key, ".["); i >= 0 {
 		key = key[:i]
 	}
