@@ -40,6 +40,9 @@ func New[C any](name string, build func(config C) (Output, error), options ...Op
 		if err != nil {
 			return nil, fmt.Errorf("job %s: %w", name, err)
 		}
+		if n := j.options.partitions; n < 0 {
+			return nil, fmt.Errorf("job %s: Partitions(%d): want at least 1, or 0 for a number that fits the size of the input", name, n)
+		}
 		var config C
 		if err := decodeSettings(reflect.ValueOf(&config).Elem(), fields, settings); err != nil {
 			return nil, err
@@ -85,7 +88,7 @@ func RecordKinds(kinds ...string) Option {
 	return func(o *options) { o.description.Records = kinds }
 }
 
-// Partitions is the number of tasks of each later stage. Defaults to a number that fits the size of the input.
+// Partitions is the number of tasks of each later stage, at least 1. Defaults to 0: the number of --partitions, or one that fits the size of the input.
 func Partitions(n int) Option { return func(o *options) { o.partitions = n } }
 
 // typedJob implements Job, Describer and stage.Job.

@@ -307,6 +307,11 @@ func TestTypedErrors(t *testing.T) {
 			})
 			return b4.Reduce(lines, func(string, iter.Seq[int]) (int, error) { return 0, enough }), nil
 		}, b4.Partitions(1)), bridgefourtest.Input{Items: []string{"x"}}, "reduce/0: PROGRAM_ERROR: enough"},
+		"partitions": {
+			b4.New("j", fails, b4.Partitions(-2)),
+			bridgefourtest.Input{Items: []string{"ok"}},
+			"job j: Partitions(-2): want at least 1, or 0 for a number that fits the size of the input",
+		},
 		"setting": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
 		"unknown": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
 		"required": {b4.New("r", func(struct {
