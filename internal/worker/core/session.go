@@ -131,24 +131,12 @@ func (c *Core) leaderSilent() bool {
 	if silence == 0 {
 		return false
 	}
+	silent := c.now.Sub(s.receivedAt)
 	if c.overdue > silence/4 {
-		s.receivedAt = earlier(c.now, later(s.receivedAt.Add(c.overdue), c.now.Add(-silence/2)))
+		silent = max(0, min(silent-c.overdue, silence/2))
+		s.receivedAt = c.now.Add(-silent)
 	}
-	return c.now.Sub(s.receivedAt) >= silence
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+	return silent >= silence
 }
 
 // wakeSession calls at with the times at which the session needs a step.
