@@ -119,7 +119,7 @@ func (c *Client) exchange(ctx context.Context, base, target string, q *request) 
 		r.Header.Set("Expect", "100-continue")
 	}
 	w := &watch{begun: time.Now(), silenceMax: c.silenceMax, quietMax: q.quietMax, cancel: cancel, release: release, ended: make(chan struct{})}
-	if !q.again { // to end it soon is of no use: it cannot be sent to another leader
+	if !q.again { // it cannot be sent to another leader, so ending it early gains nothing
 		w.silenceMax = max(w.silenceMax, c.options.Patience)
 	}
 	go func() {

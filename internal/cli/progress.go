@@ -132,16 +132,18 @@ func currentStage(job *api.Job) api.Stage {
 
 // stageText is the name of a stage, and its place if a job has several beside the one that commits, or checks.
 func stageText(job *api.Job, stage *api.Stage) string {
+	works := func(s *api.Stage) bool { return s.Role != api.RoleCommit && s.Role != api.RoleCheck }
 	place, n := 0, 0
-	for _, s := range job.Stages {
-		if s.Role != api.RoleCommit && s.Role != api.RoleCheck {
+	for i := range job.Stages {
+		s := &job.Stages[i]
+		if works(s) {
 			n++
 		}
 		if s.Name == stage.Name {
 			place = n
 		}
 	}
-	if n < 2 || stage.Role == api.RoleCommit || stage.Role == api.RoleCheck {
+	if n < 2 || !works(stage) {
 		return stage.Name
 	}
 	return fmt.Sprintf("%s (stage %d of %d)", stage.Name, place, n)
