@@ -164,12 +164,22 @@ func settingsOf(t reflect.Type) (fields []settingField, err error) {
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)
+		tag, tagged := f.Tag.Lookup("b4")
 		if !f.IsExported() {
+			if tagged {
+				return nil, fmt.Errorf("field %s of %v has a tag, but is not exported", f.Name, t)
+			}
 			continue
 		}
-		name, rest, _ := strings.Cut(f.Tag.Get("b4"), ",")
+		name, rest, _ := strings.Cut(tag, ",")
 		if name == "" {
 			name = underscored(f.Name)
+		}
+		if strings.ContainsAny(name, "= \t\n") || name == "required" {
+			return nil, fmt.Errorf("field %s of %v: %q is no name of a setting; a tag is NAME, \",default=VALUE\" or \",required\", or a name and one of these", f.Name, t, name)
+		}
+		if slices.ContainsFunc(fields, func(other settingField) bool { return other.setting.Key == name }) {
+			return nil, fmt.Errorf("field %s of %v: another field is the setting %s", f.Name, t, name)
 		}
 		s := settingField{setting: Setting{Key: name, Usage: f.Tag.Get("help")}, field: i}
 		if s.set, s.setting.Type, s.form = settingType(f.Type); s.set == nil {

@@ -330,6 +330,37 @@ func TestTypedErrors(t *testing.T) {
 			bridgefourtest.Input{},
 			"job d: field X of struct { X int \"b4:\\\",default=y\\\"\" }: the default is not an integer such as 30",
 		},
+		"tag": {
+			b4.New("d", func(struct {
+				X int `b4:"default=1"`
+			},
+			) (b4.Output, error) {
+				return nil, nil
+			}),
+			bridgefourtest.Input{},
+			"job d: field X of struct { X int \"b4:\\\"default=1\\\"\" }: \"default=1\" is no name of a setting; a tag is NAME, \",default=VALUE\" or \",required\", or a name and one of these",
+		},
+		"hidden": {
+			b4.New("d", func(struct {
+				x int `b4:"x"`
+			},
+			) (b4.Output, error) {
+				return nil, nil
+			}),
+			bridgefourtest.Input{},
+			"job d: field x of struct { x int \"b4:\\\"x\\\"\" } has a tag, but is not exported",
+		},
+		"twice": {
+			b4.New("d", func(struct {
+				X int
+				Y int `b4:"x"`
+			},
+			) (b4.Output, error) {
+				return nil, nil
+			}),
+			bridgefourtest.Input{},
+			"job d: field Y of struct { X int; Y int \"b4:\\\"x\\\"\" }: another field is the setting x",
+		},
 		"nothing": {b4.New("n", func(struct{}) (b4.Output, error) { return nil, nil }), bridgefourtest.Input{}, "job n: its building function has returned neither an output nor an error"},
 		"type": {b4.New("t", func(struct{}) (b4.Output, error) {
 			return b4.Map(b4.Lines(), func(*b4.Task, []byte, b4.Emit[string, unsupported]) error { return nil }), nil
