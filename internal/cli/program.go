@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -26,6 +28,9 @@ import (
 func MainOfJobs(all []bridgefour.Job) int {
 	a := processApp("", all)
 	a.program, a.own = placeholder.Quote(os.Args[0]), true
+	if executable, err := os.Executable(); err == nil && isGoRun(executable) {
+		a.program = goRun()
+	}
 	a.stderr.program = a.program
 	args := os.Args[1:]
 	if err := a.checkJobs(all); err != nil {
@@ -89,16 +94,34 @@ func (a *app) baseName() string {
 	return "bridgefour"
 }
 
-// owner is the path of this program if the job of a request is its own.
+// owner is the path of this program, or the command that builds and runs it, if the job of a request is its own.
 func (a *app) owner(req *api.JobRequest) string {
 	if !a.own || req.Program.Builtin == "" {
 		return ""
 	}
 	path, err := os.Executable()
-	if err != nil {
+	switch {
+	case err != nil:
 		return os.Args[0]
+	case isGoRun(path):
+		return goRun()
 	}
 	return path
+}
+
+// goRunPath matches the paths of executables that "go run" makes: the file is gone when it ends, or lies in the build cache.
+var goRunPath = regexp.MustCompile(`/go-build[0-9]+/b001/exe/[^/]+$|/[0-9a-f]{64}-d/[^/]+$`)
+
+func isGoRun(executable string) bool { return goRunPath.MatchString(filepath.ToSlash(executable)) }
+
+const goRunCommand = "go run "
+
+// goRun is the command that runs a program which "go run" has built, in its module. Of a program that was named by its files, it is that of the folder.
+func goRun() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" && info.Path != "command-line-arguments" {
+		return goRunCommand + info.Path
+	}
+	return goRunCommand + "."
 }
 
 // renamed names a program instead of bridgefour in a text that quotes its commands, as in 'bridgefour jobs'.
@@ -111,7 +134,7 @@ func (a *app) nameOwn(root *cobra.Command) {
 	if !a.own {
 		return
 	}
-	root.Use = a.program
+	root.Use, root.Annotations = a.baseName(), map[string]string{cobra.CommandDisplayNameAnnotation: a.program}
 	commands := []*cobra.Command{root}
 	for len(commands) > 0 {
 		c := commands[0]
