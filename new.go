@@ -15,7 +15,8 @@ import (
 )
 
 // New makes a job of typed stages. The function build makes them from its configuration: it runs at submit, where an error is one of the
-// user's request, and again on each worker, so it must make the same stages for the same configuration.
+// user's request, and again on each worker, so it must make the same stages for the same configuration. If it panics, the job is refused, and others of the
+// program are not affected.
 //
 // C is a struct, whose exported fields are the settings of the job:
 //
@@ -37,24 +38,30 @@ func New[C any](name string, build func(config C) (Output, error), options ...Op
 		j.options.description.Settings = append(j.options.description.Settings, fields[i].setting)
 	}
 	j.plan = func(settings map[string]string) (*node, error) {
-		if err != nil {
-			return nil, fmt.Errorf("job %s: %w", name, err)
+		if n := j.options.partitions; err == nil && (n < 0 || n > stage.PartitionsMax) {
+			err = fmt.Errorf("option Partitions(%d): want 1 to %d, or 0 for a number that fits the size of the input", n, stage.PartitionsMax)
 		}
-		if n := j.options.partitions; n < 0 {
-			return nil, fmt.Errorf("job %s: Partitions(%d): want at least 1, or 0 for a number that fits the size of the input", name, n)
+		if err != nil {
+			return nil, fmt.Errorf("job %s: %w", name, &stage.DefectError{Err: err})
 		}
 		var config C
 		if err := decodeSettings(reflect.ValueOf(&config).Elem(), fields, settings); err != nil {
 			return nil, err
 		}
-		out, err := build(config)
-		if err == nil && out == nil {
-			err = errors.New("its building function has returned neither an output nor an error")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("job %s: %w", name, err)
-		}
-		last, err := out.output()
+		var last *node
+		err := stage.Caught(func() error {
+			out, err := build(config)
+			if err != nil {
+				return err
+			}
+			if out == nil {
+				return &stage.DefectError{Err: errors.New("its building function has returned neither an output nor an error")}
+			}
+			if last, err = out.output(); err != nil {
+				return &stage.DefectError{Err: err}
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, fmt.Errorf("job %s: %w", name, err)
 		}
@@ -88,7 +95,7 @@ func RecordKinds(kinds ...string) Option {
 	return func(o *options) { o.description.Records = kinds }
 }
 
-// Partitions is the number of tasks of each later stage, at least 1. Defaults to 0: the number of --partitions, or one that fits the size of the input.
+// Partitions is the number of tasks of each later stage, 1 to 65,536. Defaults to 0: the number of --partitions, or one that fits the size of the input.
 func Partitions(n int) Option { return func(o *options) { o.partitions = n } }
 
 // typedJob implements Job, Describer and stage.Job.

@@ -310,7 +310,12 @@ func TestTypedErrors(t *testing.T) {
 		"partitions": {
 			b4.New("j", fails, b4.Partitions(-2)),
 			bridgefourtest.Input{Items: []string{"ok"}},
-			"job j: Partitions(-2): want at least 1, or 0 for a number that fits the size of the input",
+			"job j: option Partitions(-2): want 1 to 65536, or 0 for a number that fits the size of the input",
+		},
+		"more partitions": {
+			b4.New("j", fails, b4.Partitions(65537)),
+			bridgefourtest.Input{Items: []string{"ok"}},
+			"job j: option Partitions(65537): want 1 to 65536, or 0 for a number that fits the size of the input",
 		},
 		"setting": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
 		"unknown": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -205,8 +206,9 @@ type jobDescription struct {
 	Collects bool                 `json:"collects,omitempty"`
 	First    bool                 `json:"first_success,omitempty"` // done when one task succeeds
 	Records  []string             `json:"records,omitempty"`       // kinds that it reads; none: all
-	Stages   []stageDescription   `json:"stages,omitempty"`        // with the defaults of the settings; none if a setting is required
+	Stages   []stageDescription   `json:"stages,omitempty"`        // with the defaults of the settings; none if these are not enough
 	Settings []settingDescription `json:"settings,omitempty"`
+	Error    string               `json:"error,omitempty"` // of the job itself: it cannot be run
 }
 
 type stageDescription struct {
@@ -223,17 +225,22 @@ type settingDescription struct {
 	Required bool   `json:"required,omitempty"`
 }
 
-// describe prints jobs of the program as JSON.
+// describe prints jobs of the program as JSON. The error is about those that cannot be run.
 func (a *app) describe(jobs []bridgefour.Job) error {
 	list := make([]jobDescription, 0, len(jobs))
+	var broken error
 	for _, job := range jobs {
-		list = append(list, describeJob(job))
+		d := describeJob(job)
+		if list = append(list, d); d.Error != "" {
+			broken = errors.Join(broken, errors.New(d.Error))
+		}
 	}
 	e := json.NewEncoder(a.stdout)
 	e.SetIndent("", "  ")
-	return e.Encode(struct {
+	err := e.Encode(struct {
 		Jobs []jobDescription `json:"jobs"`
 	}{list})
+	return errors.Join(err, broken)
 }
 
 func describeJob(job bridgefour.Job) jobDescription {
@@ -247,12 +254,19 @@ func describeJob(job bridgefour.Job) jobDescription {
 		out.Settings = append(out.Settings, settingDescription{s.Key, kind, s.Usage, s.Default, s.Required})
 	}
 	staged, ok := job.(stage.Job)
-	if !ok {
+	switch {
+	case d.Broken != nil:
+		out.Error = fmt.Sprintf("job %s: %v", d.Name, d.Broken)
+		return out
+	case !ok:
 		out.Stages = []stageDescription{{Name: "map"}}
 		return out
 	}
 	p, err := staged.Plan(nil)
 	if err != nil {
+		if _, defect := errors.AsType[*stage.DefectError](err); defect {
+			out.Error = err.Error()
+		}
 		return out
 	}
 	for i, s := range p.Stages() {
