@@ -147,9 +147,15 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if err != nil {
 		return nil, err
 	}
+	asked := func(name string, value bool) bool { return value && (program.Builtin == "" || a.typed[name]) } // the environment of this process is for all jobs
+	for _, name := range []string{"dir", "env-all", "nice"} {
+		if program.Builtin != "" && a.typed[name] {
+			return nil, usagef(cmd, "--%s is about the commands of tasks, and %s starts none", name, program.Builtin)
+		}
+	}
 	r := &api.JobRequest{
 		Name: f.name, Program: program,
-		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork, NoSpeculation: f.noSpeculation,
+		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: asked("sandbox", f.sandbox), NoNetwork: asked("no-network", f.noNetwork), NoSpeculation: f.noSpeculation,
 		Partitions: f.partitions, NameParts: f.nameParts, MaxFails: f.maxFails,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -75,6 +76,9 @@ func (f *resultFlags) check(a *app, cmd *cobra.Command, r *api.JobRequest) error
 	if err := f.checkTag(a, cmd, r); err != nil {
 		return err
 	}
+	if r != nil && output == "" && f.unordered && a.collects(r) {
+		return usagef(cmd, "--unordered: %s", oneResult)
+	}
 	if f.concat != "" && (f.unordered || f.tag && !f.stderr) {
 		return usagef(cmd, "--concat writes the outputs as they are, in task order; remove --unordered and --tag")
 	}
@@ -108,6 +112,8 @@ func (f *resultFlags) checkTag(a *app, cmd *cobra.Command, r *api.JobRequest) er
 		return nil
 	case r.Output == "" && f.concat == "" && a.reduces(r):
 		return usagef(cmd, "%s", tagOfReduce)
+	case r.Output == "" && f.concat == "" && a.collects(r):
+		return usagef(cmd, "--tag: %s", oneResult)
 	case f.stderr || len(r.Inputs) == 0 || r.Program.Builtin == "":
 		return nil
 	case r.Pack != "" && r.Pack != "none":
@@ -118,6 +124,14 @@ func (f *resultFlags) checkTag(a *app, cmd *cobra.Command, r *api.JobRequest) er
 }
 
 const tagOfReduce = "--tag says what a task reads, and the outputs of a reduce are partitions of the keys, which have no input to be named by"
+
+const oneResult = "the job ends with one result, into which the outputs of its tasks are merged"
+
+// collects reports whether a job ends with a task that merges the outputs of the others.
+func (a *app) collects(r *api.JobRequest) bool {
+	job, ok := jobs.Find(a.jobs, r.Program.Builtin)
+	return ok && program.Describe(job).Collects
+}
 
 // reduces reports whether the last stage of a job reduces. If its settings are wrong, the leader says it.
 func (a *app) reduces(r *api.JobRequest) bool {
@@ -133,10 +147,15 @@ func (a *app) reduces(r *api.JobRequest) bool {
 	return err == nil && len(p.Stages()) > 1
 }
 
-// checkTag refuses --tag for the result of a job whose last stage reduces.
-func (f *follower) checkTag(job *api.Job) error {
-	if f.results.tag && printsTasks(job) && job.PartStage().Role == api.RoleReduce {
+// checkFlags refuses --tag and --unordered for results that they do not change: of a job whose last stage reduces, and of one with a result of its own.
+func (f *follower) checkFlags(job *api.Job) error {
+	switch prints := printsTasks(job); {
+	case f.results.tag && prints && job.PartStage().Role == api.RoleReduce:
 		return &exitError{code: exitUsage, err: errors.New(tagOfReduce)}
+	case (f.results.tag || f.results.unordered) && !prints && job.Spool:
+		return &exitError{code: exitUsage, err: fmt.Errorf("--tag and --unordered are about the outputs of tasks: %s", oneResult)}
+	case (f.results.tag || f.results.unordered) && !prints:
+		return &exitError{code: exitUsage, err: fmt.Errorf("--tag and --unordered are about results that are kept until they are printed; those of job %d are in %s", job.ID, job.Output)}
 	}
 	return nil
 }
@@ -268,7 +287,7 @@ func (f *follower) printEnded(ctx context.Context, id uint64, follow bool) error
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
-	if err := f.checkTag(&job); err != nil {
+	if err := f.checkFlags(&job); err != nil {
 		return err
 	}
 	if follow && !job.IsEnded() {
@@ -308,7 +327,7 @@ func (f *follower) printStage(ctx context.Context, s subject, oneTask bool) erro
 		return &exitError{code: exitUsage, err: fmt.Errorf("job %d has no results of a stage %q: its tasks' are of %q", s.job, s.stage, parts.Name)}
 	}
 	if !oneTask {
-		if err := f.checkTag(&job); err != nil {
+		if err := f.checkFlags(&job); err != nil {
 			return err
 		}
 		return f.printOutputs(ctx, s.job)

@@ -360,6 +360,14 @@ func (p *planner) settings() {
 			p.fail("set", "setting %q contains a NUL byte", key)
 		}
 	}
+	for _, confined := range []struct {
+		field string
+		asked bool
+	}{{"sandbox", p.req.Sandbox}, {"no_network", p.req.NoNetwork}} {
+		if confined.asked && p.req.Program.Builtin != "" {
+			p.fail(confined.field, "confines the commands of tasks, and a built-in job starts none: it runs in the worker itself")
+		}
+	}
 	p.variables("env", p.req.Env)
 	p.variables("secrets", p.req.Secrets)
 	for name := range p.req.Secrets {
