@@ -135,7 +135,7 @@ func (a *app) drainCommand() *cobra.Command {
 			case r.json:
 				return printJSON(a.stdout, w)
 			}
-			_, err = fmt.Fprintf(a.stdout, "worker %d is draining: it finishes %d running attempts, takes no more, and leaves\n", w.ID, w.Busy)
+			_, err = fmt.Fprintf(a.stdout, "worker %d is draining: it finishes %s, takes no more, and leaves\n", w.ID, plural(uint64(w.Busy), "running attempt")) //nolint:gosec // a count
 			return err
 		},
 	}

@@ -213,7 +213,7 @@ func taskLine(split *state.Split, task uint64, p *plan.Result, command *placehol
 	line := strings.Join(words, " ")
 	switch {
 	case split.Files != nil:
-		line += " <" + placeholder.Quote(string(split.Files[0].Path)) + fmt.Sprintf(" and %d more files", len(split.Files)-1)
+		line += " <" + placeholder.Quote(string(split.Files[0].Path)) + " and " + plural(uint64(len(split.Files)-1), "more file") //nolint:gosec // positive
 	case split.Path != nil && !command.TakesPath():
 		line += " <" + placeholder.Quote(string(split.Path))
 		if !split.Whole && split.Length < split.Version.Size {

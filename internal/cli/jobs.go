@@ -654,7 +654,7 @@ func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, li
 	worst, left := exitDone, slices.Clone(ids)
 	for range ids {
 		if watch.several && !watch.quiet && !watch.json {
-			a.stderr.Status(fmt.Sprintf("%d of %d jobs have not ended", len(left), len(ids)))
+			a.stderr.Status(fmt.Sprintf("jobs that have not ended: %d of %d", len(left), len(ids)))
 		}
 		switch e := <-ends; {
 		case !e.ended && ctx.Err() != nil: // it goes on

@@ -121,7 +121,7 @@ func TestAgainOfManyRefused(t *testing.T) {
 	}
 	_, err = plan.Again(t.Context(), &planned.Input, nil)
 	bad, ok := errors.AsType[plan.Errors](err)
-	if !ok || len(bad) < 2 || len(bad) > 101 || !strings.Contains(bad[len(bad)-1].Message, "more files have changed or are gone") {
+	if !ok || len(bad) < 2 || len(bad) > 101 || !strings.Contains(bad[len(bad)-1].Message, "changed or gone: ") {
 		t.Errorf("Again() = %d errors, %.200v, want a few and the number of the others", len(bad), err)
 	}
 	if _, err := plan.Again(t.Context(), &state.Input{Kind: state.InputRange, Tasks: 5}, nil); err != nil {

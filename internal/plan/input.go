@@ -142,7 +142,7 @@ func (p *planner) files(ctx context.Context, split uint64) error {
 	}
 	l.warnWholes()
 	if l.twice > 0 {
-		p.warn("%d files are listed more than once, such as %q; each is read once", l.twice, l.firstTwice)
+		p.warn("files that are listed more than once: %d, such as %q; each is read once", l.twice, l.firstTwice)
 	}
 	if l.tasks > float64(p.opt.TasksMax) {
 		p.tooMany("split", l.tasks, "use a larger split")

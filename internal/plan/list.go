@@ -185,10 +185,10 @@ func (a *axes) lines() error {
 		return nil
 	case len(columns) > 1:
 	case l.empty > 0:
-		p.warn("%d of %d lines are empty; they are tasks too", l.empty, l.count)
+		p.warn("empty lines: %d of %d; they are tasks too", l.empty, l.count)
 	}
 	if l.crs > 0 {
-		p.warn("%d of %d lines end in CR LF; the CR is part of the item", l.crs, l.count)
+		p.warn("lines that end in CR LF: %d of %d; the CR is part of the item", l.crs, l.count)
 	}
 	p.warnSplice(l.special)
 	a.longest += l.longest * len(columns)

@@ -177,11 +177,11 @@ func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, 
 	switch matched := folders.Load(); {
 	case err != nil || len(p.errs) > before:
 	case n == 0 && matched > 0:
-		p.fail(field, "input %q matches %d folders and no file; write %q for the files below them", name, matched, name+"/**")
+		p.fail(field, "input %q matches %s and no file; write %q for what is below", name, counted(matched, "folder"), name+"/**")
 	case n == 0:
 		p.fail(field, "input %q matches no file (looked in %s); quote the pattern or pass a folder", name, pt.base)
 	case matched > 0 && !pt.deep:
-		p.warn("input %q also matches %d folders, which are skipped; write %q for the files below them", name, matched, name+"/**")
+		p.warn("input %q also matches %s, and skips what is below; write %q to read it", name, counted(matched, "folder"), name+"/**")
 	}
 	return err
 }

@@ -659,10 +659,10 @@ func TestWarnings(t *testing.T) {
 		want  string
 	}{
 		"none":      {func(*api.JobRequest) {}, ""},
-		"twice":     {inputs(dir+"/in", dir+"/in", dir+"/in*"), `2 files are listed more than once, such as "` + dir + `/in"`},
+		"twice":     {inputs(dir+"/in", dir+"/in", dir+"/in*"), `files that are listed more than once: 2, such as "` + dir + `/in"`},
 		"folders":   {inputs(dir + "/[is]*"), "also matches 2 folders"},
-		"empty":     {withLines(&api.Lines{Items: []string{"", "a"}}), "1 of 2 lines are empty"},
-		"CR":        {withLines(&api.Lines{Raw: []byte("a\r\nb\r\n")}), "2 of 2 lines end in CR LF"},
+		"empty":     {withLines(&api.Lines{Items: []string{"", "a"}}), "empty lines: 1 of 2"},
+		"CR":        {withLines(&api.Lines{Raw: []byte("a\r\nb\r\n")}), "lines that end in CR LF: 2 of 2"},
 		"idle":      {output(dir + "/idle"), "holds _temporary: another job"},
 		"overwrite": {func(r *api.JobRequest) { r.Output, r.Overwrite = dir+"/old", true }, `also holds "notes", "part-1", which is kept`},
 		"split": {

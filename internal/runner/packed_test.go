@@ -177,7 +177,7 @@ func TestPackedChanges(t *testing.T) {
 		f = newBuiltin(t, &wire.Job{}, copyTask)
 		out = f.run(t.Context(), split)
 		f.want(out, "a\nb\nc\n")
-		if !strings.Contains(out.Warning, paths[0]+`" has grown`) || !strings.Contains(out.Warning, "; and 1 more files of the task") {
+		if !strings.Contains(out.Warning, paths[0]+`" has grown`) || !strings.Contains(out.Warning, "; and of the task's other files, 1") {
 			t.Errorf("%s: warning %q, want the first file that has grown, and how many more", name, out.Warning)
 		}
 	}

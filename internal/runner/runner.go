@@ -345,7 +345,7 @@ func (s *Slot) endInput(out *Outcome) error {
 	read, err := s.input.finish()
 	if grown := s.input.grown; len(grown) > 0 {
 		if out.Warning = grown[0] + ": it was read as far as it was"; len(grown) > 1 {
-			out.Warning += fmt.Sprintf("; and %d more files of the task", len(grown)-1)
+			out.Warning += fmt.Sprintf("; and of the task's other files, %d", len(grown)-1)
 		}
 	} else if grown := s.files.stdin.planned.grown(); grown != "" {
 		out.Warning = grown + ": the command could read all of it"

@@ -94,7 +94,7 @@ func (e *explainer) explain(now time.Time) {
 		for i, stage := range e.job.Stages {
 			if e.job.Ready(i) {
 				leased := e.core.StageLeased(e.job.ID, uint32(i))
-				e.because("stage %s: %d of %d tasks done, %d leased to workers, %d dead", stage.Name, stage.Done, stage.Tasks, leased, stage.Dead)
+				e.because("stage %s: %d of %s done, %d leased to workers, %d dead", stage.Name, stage.Done, counted(stage.Tasks, "task"), leased, stage.Dead)
 			}
 		}
 		e.waiting(now)
@@ -212,7 +212,7 @@ func (e *explainer) second() {
 	slices.SortFunc(twice, order)
 	for i, at := range twice {
 		if i == explainTasks {
-			e.because("%d more tasks run twice", len(twice)-i)
+			e.because("and %s twice", verbCounted(uint64(len(twice)-i), "more task", "runs", "run"))
 			return
 		}
 		e.because("task %d/%s/%d takes far longer than others on worker %d, so it runs on worker %d too: the first output counts", e.job.ID, e.job.Spec.Stages[at.Stage].Name,
@@ -287,7 +287,7 @@ func (e *explainer) waiting(now time.Time) {
 		return
 	}
 	if n, first := e.core.Waiting(e.job.ID); n > 0 && first.After(now) {
-		e.because("%s tried again later, the first in %v: %s", beCounted(uint64(n), "failed task"), first.Sub(now).Round(10*time.Millisecond), e.delay())
+		e.because("%s tried again later, the first in %v: %s", verbCounted(uint64(n), "failed task", "is", "are"), first.Sub(now).Round(10*time.Millisecond), e.delay())
 	}
 	if e.pace(now) {
 		return
@@ -296,8 +296,7 @@ func (e *explainer) waiting(now time.Time) {
 	e.quota()
 	e.workers()
 	if others := len(demand.Jobs) - 1; others > 0 {
-		e.because("%s of this job wait for a slot, and %d of %s that can use the same workers",
-			counted(own, "task"), demand.Tasks-own, counted(uint64(others), "other job"))
+		e.because("tasks that wait for a slot: %d of this job, and %d of %s that can use the same workers", own, demand.Tasks-own, counted(uint64(others), "other job"))
 	}
 	first := 0
 	for _, id := range e.machine.Live() {
@@ -323,7 +322,7 @@ func (e *explainer) pace(now time.Time) bool {
 	wait := pace.Until.Sub(now)
 	switch {
 	case pace.Full:
-		e.because("%s running, and no more may run at one time (--max-running %d)", beCounted(e.core.Leased(e.job.ID), "task"), spec.MaxRunning)
+		e.because("%s running, and no more may run at one time (--max-running %d)", verbCounted(e.core.Leased(e.job.ID), "task", "is", "are"), spec.MaxRunning)
 	case wait > 0:
 		e.because("the next task may start in %v: %v must pass between two starts (--delay)", wait.Round(10*time.Millisecond), time.Duration(spec.DelayMS)*time.Millisecond) //nolint:gosec // bounded at the submit
 	default:
@@ -365,9 +364,9 @@ func (e *explainer) quota() {
 		e.advise("submit with a smaller --slots-per-task, or let an administrator raise the quota: bridgefour quota set %s --slots N", user)
 		return
 	case slots > 1:
-		e.because("user %s: %d of %d slots of the quota are in use, and each task of the job needs %d", user, q.Used, most, slots)
+		e.because("user %s has %d of %s of the quota in use, and each task of the job needs %d", user, q.Used, counted(uint64(most), "slot"), slots) //nolint:gosec // positive
 	default:
-		e.because("user %s: %d of %d slots of the quota are in use", user, q.Used, most)
+		e.because("user %s has %d of %s of the quota in use", user, q.Used, counted(uint64(most), "slot")) //nolint:gosec // positive
 	}
 	e.advise("wait until tasks of the user's jobs have ended, or let an administrator raise the quota: bridgefour quota set %s --slots N", user)
 }
@@ -453,10 +452,13 @@ func (e *explainer) workers() {
 		e.because("no live worker can run its tasks; the job waits until one can")
 		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s", fitting(e.job.Spec))
 	case busy == able && slots > 1:
-		e.because("none of %s that can run its tasks has %d free slots", counted(uint64(able), "worker"), slots)
+		e.because("no worker has %d free slots, of %d that can run its tasks", slots, able)
+		e.advise("wait, or start more workers")
+	case busy == able && able == 1:
+		e.because("all slots of the only worker that can run its tasks are busy")
 		e.advise("wait, or start more workers")
 	case busy == able:
-		e.because("all slots of %s that can run its tasks are busy", counted(uint64(able), "worker"))
+		e.because("all slots of the %d workers that can run its tasks are busy", able)
 		e.advise("wait, or start more workers")
 	}
 }
@@ -544,7 +546,7 @@ func (e *explainer) failures(stage *state.Stage) {
 			"worker of its own jobs, whose standard error tells; a worker without heartbeats hangs, or its network does", lost)
 	}
 	if others := visited - len(named); others > 0 {
-		e.because("and %s%d more tasks have failed at least once", more, others)
+		e.because("and %s%s failed at least once", more, verbCounted(uint64(others), "more task", "has", "have"))
 		e.advise("bridgefour tasks %d --status dead lists them", e.job.ID)
 	}
 }
@@ -557,12 +559,12 @@ func counted(n uint64, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// beCounted is counted with a verb.
-func beCounted(n uint64, noun string) string {
+// verbCounted is counted with a verb, in the singular and in the plural.
+func verbCounted(n uint64, noun, one, many string) string {
 	if n == 1 {
-		return counted(n, noun) + " is"
+		return counted(n, noun) + " " + one
 	}
-	return counted(n, noun) + " are"
+	return counted(n, noun) + " " + many
 }
 
 // delay says how long failed tasks wait.
