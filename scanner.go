@@ -64,7 +64,7 @@ func (r *Scanner) Scan() bool {
 	return false
 }
 
-// Bytes is the record without its newline. It is valid until the next call of Scan.
+// Bytes is the record without its newline. A carriage return before that is part of it. It is valid until the next call of Scan.
 func (r *Scanner) Bytes() []byte { return r.record }
 
 // Offset is the offset of the record in its input: in the file, or in the decompressed text.

@@ -29,15 +29,20 @@ func (s source[T]) data() data[T] {
 	}}
 }
 
-// Lines are the lines of the input, without their ends. Of a list (--lines, --range), they are the items.
+// Lines are the lines of the input, without their ends: a line feed, or a carriage return and a line feed, as for [bufio.ScanLines]. [Task.Records] has the
+// carriage returns too. Of a list (--lines, --range), they are the items, as they are.
 func Lines() Dataset[[]byte] {
 	return source[[]byte]{run: takeLines}
 }
 
 func takeLines(x *execution, take func([]byte) error) error {
-	records := x.task.Records()
+	records, items := x.task.Records(), x.task.Item() != nil
 	for records.Scan() {
-		if err := take(records.Bytes()); err != nil {
+		line := records.Bytes()
+		if n := len(line) - 1; n >= 0 && line[n] == '\r' && !items {
+			line = line[:n]
+		}
+		if err := take(line); err != nil {
 			return err
 		}
 	}
@@ -45,7 +50,7 @@ func takeLines(x *execution, take func([]byte) error) error {
 }
 
 // Records are the records of the input, of the kind that --records says: a FASTA entry, the lines from one that matches a pattern to the next, N bytes. They
-// are without the line end behind them, unless they have a fixed size. Without --records, they are [Lines]. CSV rows have a source of their own: [CSV].
+// are without the line end behind them, as [Lines] are, unless they have a fixed size. Without --records, they are [Lines]. CSV rows have a source of their own: [CSV].
 func Records() Dataset[[]byte] {
 	return source[[]byte]{run: func(x *execution, take func([]byte) error) error {
 		kind, err := record.Parse(cmp.Or(x.task.spec.Records, record.Lines.String()))
@@ -108,7 +113,7 @@ func takeRecords(x *execution, kind *record.Kind, bytesMax int64, take func([]by
 		if len(buf) == 0 { // the split is empty
 			return nil
 		}
-		if err := take(bytes.TrimSuffix(buf, []byte{'\n'})); err != nil {
+		if err := take(bytes.TrimSuffix(bytes.TrimSuffix(buf, []byte{'\n'}), []byte{'\r'})); err != nil {
 			return err
 		}
 		if more, err := r.Next(r.Offset() + 1); err != nil || !more {
@@ -146,13 +151,22 @@ func JSONL[T any]() Dataset[T] {
 
 // CSV are the rows of the input as a struct, whose fields are strings, numbers and booleans. With a header, a column has the name that the last line of
 // the header gives it, and is that of the field with this name, or of its tag `b4:"name"`; upper case is lower case, and min_length is MinLength. The separator
-// is the first of comma, semicolon, tab and vertical bar with which that line has all of these columns. Without a header, it is a comma, and the first column is the first field, and so on. Other columns are left out. A row that lacks a column, or has one that is not valid, is bad input. Submit such
-// jobs with --records csv, which keeps rows together that contain line ends, and has a header unless --header 0 says that there is none.
-func CSV[T any]() Dataset[T] {
+// is the first of comma, semicolon, tab and vertical bar with which that line has all of these columns, unless [Separator] says which one it is. Without a header, it
+// is a comma unless told otherwise, and the first column is the first field, and so on. Other columns are left out. A row that lacks a column, or has one that is
+// not valid, is bad input. Submit such jobs with --records csv, which keeps rows together that contain line ends, and has a header unless --header 0 says that
+// there is none.
+func CSV[T any](options ...CSVOption) Dataset[T] {
 	columns, err := csvColumns(reflect.TypeFor[T]())
+	var o csvOptions
+	for _, option := range options {
+		option(&o)
+	}
+	if o.separator != 0 && !strings.ContainsRune(record.Separators, o.separator) && err == nil {
+		err = fmt.Errorf("CSV rows with the separator %q: want a comma, semicolon, tab or vertical bar", o.separator)
+	}
 	return source[T]{err: err, run: func(x *execution, take func(T) error) error {
 		var v T
-		r := csvReader{task: &x.task, columns: columns, row: reflect.ValueOf(&v).Elem()}
+		r := csvReader{task: &x.task, columns: columns, separator: o.separator, row: reflect.ValueOf(&v).Elem()}
 		if err := r.open(); err != nil {
 			return err
 		}
@@ -169,6 +183,16 @@ func CSV[T any]() Dataset[T] {
 		}
 	}}
 }
+
+// CSVOption is an option of [CSV].
+type CSVOption func(o *csvOptions)
+
+type csvOptions struct {
+	separator rune // 0: not said
+}
+
+// Separator is what is between the columns of a row: ',', ';', '\t' or '|'. Defaults to the one that fits the header, and to ',' without a header.
+func Separator(separator rune) CSVOption { return func(o *csvOptions) { o.separator = separator } }
 
 // csvColumn is a field of a struct.
 type csvColumn struct {
@@ -207,6 +231,8 @@ type csvReader struct {
 	least   int             // columns that a row must have
 	rows    *csv.Reader
 	begin   int64 // of the rows, in the input
+	// separator is that of the job; 0: it depends on the file.
+	separator rune
 }
 
 // open finds the columns in the header.
@@ -215,7 +241,7 @@ func (r *csvReader) open() error {
 	if err != nil {
 		return err
 	}
-	separator := ','
+	separator := cmp.Or(r.separator, ',')
 	if len(header) == 0 {
 		for i := range r.columns {
 			r.places = append(r.places, i)
@@ -237,6 +263,9 @@ func (r *csvReader) open() error {
 func (r *csvReader) find(header []byte) (rune, error) {
 	err, most := fmt.Errorf("the header %q is not valid CSV", header), 0
 	for _, separator := range record.Separators {
+		if r.separator != 0 && separator != r.separator {
+			continue
+		}
 		head := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(header, []byte("\ufeff")))) // some programs begin their files with it
 		head.Comma, head.FieldsPerRecord = separator, -1
 		lines, invalid := head.ReadAll()
@@ -281,7 +310,7 @@ func (r *csvReader) next() (more bool, err error) {
 	case r.task.readErr != nil:
 		return false, r.task.readErr
 	case err == nil && len(texts) < r.least:
-		err = fmt.Errorf("%d columns; want %d", len(texts), r.least)
+		err = fmt.Errorf("columns separated by %q: %d; want %d", r.rows.Comma, len(texts), r.least)
 	}
 	for i := 0; err == nil && i < len(r.columns); i++ {
 		if err = r.columns[i].set(r.fields[i], texts[r.places[i]]); err != nil {

@@ -139,7 +139,7 @@ func (t *Task) Header() ([]byte, error) {
 	return header, err
 }
 
-// Records scans the lines of the split.
+// Records scans the lines of the split, which end at a newline.
 func (t *Task) Records() *Scanner {
 	if t.scanned {
 		return &t.records

@@ -194,7 +194,7 @@ func TestCSV(t *testing.T) {
 		{"\ufefffrom,to,seats\n", "Rome,Oslo,2\n", "Rome\t2\n"},
 		{"from,to,seats\n", "Rome,Oslo,2\nx \"y\" z,A,3\n", "map/0: BAD_INPUT: input-0: row at byte 26: bare \" in non-quoted-field"},
 		{"from,to,seats\n", "\"Rome,Oslo,2\n", "map/0: BAD_INPUT: input-0: row at byte 14: extraneous or missing \" in quoted-field"},
-		{"from,to,seats\n", "Rome\n", "map/0: BAD_INPUT: input-0: row at byte 14: 1 columns; want 3"},
+		{"from,to,seats\n", "Rome\n", "map/0: BAD_INPUT: input-0: row at byte 14: columns separated by ',': 1; want 3"},
 		{"from;to;seats\n", "Rome;\"Oslo; Bergen\";2\n", "Rome\t2\n"},
 		{"\ufeff\"from\"\t\"to, or via\"\tto\tseats\n", "Rome, Italy\tx\tOslo\t2\n", "Rome, Italy\t2\n"},
 		{"seats|to|from\n", "2|Oslo, Bergen|Rome\n", "Rome\t2\n"},
@@ -204,6 +204,55 @@ func TestCSV(t *testing.T) {
 		got, err := bridgefourtest.Run(t.Context(), csvJob(), bridgefourtest.Input{Files: []string{test.header + test.text}, Records: "csv", Header: 1})
 		if text := got.Text(); err == nil && text != test.want || err != nil && err.Error() != test.want {
 			t.Errorf("%q = %q, %v; want %q", test.text, text, err, test.want)
+		}
+	}
+}
+
+// TestSeparator: what separates the columns of files without a header is said by the job, and so is one that is not found in the header.
+func TestSeparator(t *testing.T) {
+	for _, test := range []struct {
+		separator    rune
+		header, text string
+		want         string
+	}{
+		{';', "", "Rome;Oslo, Bergen;2\n", "Rome\t2\n"},
+		{'\t', "", "\"Rome\"\tOslo\t2\n", "Rome\t2\n"},
+		{'|', "from|to|seats\n", "Rome|Oslo|2\n", "Rome\t2\n"},
+		{';', "from,to,seats\n", "", "map/0: BAD_INPUT: input-0: the header has no column \"from\": it has from,to,seats"},
+		{0, "", "Rome;Oslo;2\n", "map/0: BAD_INPUT: input-0: row at byte 0: columns separated by ',': 1; want 3"},
+		{':', "", "", "job csv: CSV rows with the separator ':': want a comma, semicolon, tab or vertical bar"},
+	} {
+		job := b4.New("csv", func(struct{}) (b4.Output, error) {
+			return b4.Map(b4.CSV[flight](b4.Separator(test.separator)), seats), nil
+		})
+		got, err := bridgefourtest.Run(t.Context(), job, bridgefourtest.Input{Files: []string{test.header + test.text}, Records: "csv", Header: strings.Count(test.header, "\n")})
+		if text := got.Text(); err == nil && text != test.want || err != nil && err.Error() != test.want {
+			t.Errorf("%q with %q = %q, %v; want %q", test.header+test.text, test.separator, text, err, test.want)
+		}
+	}
+}
+
+// TestLineEnds: a carriage return before the end of a line, or of the last one, is not part of it. Items are what they are.
+func TestLineEnds(t *testing.T) {
+	text := "a\r\nb\r\r\n\r\nc\r"
+	for name, test := range map[string]struct {
+		input  bridgefourtest.Input
+		source b4.Dataset[[]byte]
+		want   string
+	}{
+		"lines":   {bridgefourtest.Input{Files: []string{text}}, b4.Lines(), "a\nb\r\n\nc\n"},
+		"records": {bridgefourtest.Input{Files: []string{text}}, b4.Records(), "a\nb\r\n\nc\n"},
+		"start":   {bridgefourtest.Input{Files: []string{">a\r\nb\r\n>c\r\n"}, Records: "fasta"}, b4.Records(), ">a\r\nb\n>c\n"},
+		"items":   {bridgefourtest.Input{Items: []string{"a\r"}}, b4.Lines(), "a\r\n"},
+	} {
+		job := b4.New("j", func(struct{}) (b4.Output, error) {
+			return b4.Map(test.source, func(_ *b4.Task, line []byte, emit b4.Emit[struct{}, []byte]) error {
+				emit(struct{}{}, line)
+				return nil
+			}), nil
+		})
+		if got, err := bridgefourtest.Run(t.Context(), job, test.input); err != nil || got.Text() != test.want {
+			t.Errorf("%s = %q, %v; want %q", name, got.Text(), err, test.want)
 		}
 	}
 }
@@ -371,7 +420,7 @@ func TestTypedErrors(t *testing.T) {
 			return b4.Map(b4.Lines(), func(*b4.Task, []byte, b4.Emit[string, unsupported]) error { return nil }), nil
 		}), bridgefourtest.Input{}, "job t: value: field M of bridgefour_test.unsupported: type map[string]int cannot be a key or a value: use a string, []byte, bool, a number, or a struct of these"},
 		"json":    {jsonJob(), bridgefourtest.Input{Files: []string{"{}\n{\"Seats\":\"x\"}\n"}}, "map/0: BAD_INPUT: input-0: line at byte 3: json: cannot unmarshal string into Go struct field flight.Seats of type int"},
-		"columns": {csvJob(), bridgefourtest.Input{Files: []string{"a,b,1\na,b\n"}}, "map/0: BAD_INPUT: input-0: row at byte 6: 2 columns; want 3"},
+		"columns": {csvJob(), bridgefourtest.Input{Files: []string{"a,b,1\na,b\n"}}, "map/0: BAD_INPUT: input-0: row at byte 6: columns separated by ',': 2; want 3"},
 		"header":  {csvJob(), bridgefourtest.Input{Files: []string{"from,to\na,b\n"}, Header: 1}, "map/0: BAD_INPUT: input-0: the header has no column \"seats\": it has from, to"},
 		"number":  {csvJob(), bridgefourtest.Input{Files: []string{"a,b,x\n"}}, "map/0: BAD_INPUT: input-0: row at byte 0: column 3 (seats): \"x\": invalid syntax"},
 	} {

@@ -15,7 +15,7 @@ import (
 type countConfig struct {
 	Key   int    `b4:"key,default=1" help:"number of the field by which lines are counted, from 1; 0: all lines together"`
 	Value int    `b4:"value,default=0" help:"number of the field with the values; 0: none, count only"`
-	Sep   string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space"`
+	Sep   string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space; a CR at the end of a line is of no field"`
 	Stats string `b4:"stats" help:"columns of the output, of count,min,max,mean,sum,distinct (default count, or min,mean,max if there is a value)"`
 }
 

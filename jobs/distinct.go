@@ -10,7 +10,7 @@ import (
 
 type distinctConfig struct {
 	Field int    `b4:"field,default=0" help:"number of the field whose values are wanted, from 1; 0: the line"`
-	Sep   string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space"`
+	Sep   string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space; a CR at the end of a line is of no field"`
 }
 
 // Distinct writes each line, or value of a field, once. The parts, one after the other, are in order.

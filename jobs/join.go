@@ -17,7 +17,7 @@ type joinConfig struct {
 	Right    string `b4:"right,required" help:"path of the right inputs, or its end: a file, a folder or a pattern; all others are left"`
 	Key      int    `b4:"key,default=1" help:"number of the field of the key in left lines, from 1"`
 	RightKey int    `b4:"right_key,default=1" help:"number of the field of the key in right lines, from 1"`
-	Sep      string `b4:"sep,default=tab" help:"what is between fields"`
+	Sep      string `b4:"sep,default=tab" help:"what is between fields; a CR at the end of a line is of no field"`
 	Kind     string `b4:"kind,default=inner" help:"inner: pairs of lines; left: also left lines without a right one; anti: only those"`
 }
 

@@ -309,8 +309,8 @@ func TestJoinIsThatOfCoreutils(t *testing.T) {
 	}
 }
 
-// TestFieldsOfCRLF: the carriage return of a line end is not of the last field of a count, a join and so on.
-func TestFieldsOfCRLF(t *testing.T) {
+// TestCRLF: the carriage return of a line end is not of what a job reads in a line, such as the last field of a count or a join. Jobs that write lines write it.
+func TestCRLF(t *testing.T) {
 	text := "a;x\r\nb;y\r\nc;x\n"
 	for _, test := range []struct {
 		job      bridgefour.Job
@@ -321,9 +321,14 @@ func TestFieldsOfCRLF(t *testing.T) {
 		{jobs.Count(), bridgefour.Settings{"key": "2", "value": "1", "stats": "distinct"}, "x\t2\ny\t1\n"},
 		{jobs.Distinct(), bridgefour.Settings{"field": "2"}, "x\ny\n"},
 		{jobs.Top(), bridgefour.Settings{"field": "2"}, "x\t2\ny\t1\n"},
+		{jobs.Top(), bridgefour.Settings{}, "a;x\t1\nb;y\t1\nc;x\t1\n"},
+		{jobs.Distinct(), bridgefour.Settings{}, "a;x\r\nb;y\r\nc;x\n"},
+		{jobs.Sort(), bridgefour.Settings{}, "a;x\r\nb;y\r\nc;x\n"},
 		{jobs.Sort(), bridgefour.Settings{"field": "2"}, "c;x\na;x\r\nb;y\r\n"}, // by all bytes, as the coreutils do
 	} {
-		test.settings["sep"] = ";"
+		if len(test.settings) > 0 {
+			test.settings["sep"] = ";"
+		}
 		if got := run(t, test.job, bridgefourtest.Input{Files: []string{text}, Settings: test.settings}); got.Text() != test.want {
 			t.Errorf("%s %v = %q, want %q", test.job.Name(), test.settings, got.Text(), test.want)
 		}

@@ -11,7 +11,7 @@ import (
 
 type sortConfig struct {
 	Field   int    `b4:"field,default=0" help:"number of the field to sort by, from 1; 0: the line"`
-	Sep     string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space"`
+	Sep     string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space; a CR at the end of a line is a byte of its last field"`
 	Numeric bool   `b4:"numeric,default=false" help:"by the number that the field begins with; none counts as 0"`
 	Reverse bool   `b4:"reverse,default=false" help:"the greatest first"`
 	Unique  bool   `b4:"unique,default=false" help:"the first of equal lines only"`

@@ -9,7 +9,7 @@ import (
 type topConfig struct {
 	N     int    `b4:"n,default=10" help:"how many"`
 	Field int    `b4:"field,default=0" help:"number of the field whose values are counted, from 1; 0: the line"`
-	Sep   string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space"`
+	Sep   string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space; a CR at the end of a line is of no field"`
 }
 
 // Top finds the lines, or values of a field, that are most frequent: VALUE<TAB>COUNT lines. Equally frequent ones are sorted.

@@ -83,7 +83,7 @@ func (a *app) requestItems(cmd *cobra.Command, f *jobFlags, given string, lists 
 		r.Lines = &api.Lines{Null: f.null}
 		r.Lines.Raw, err = a.readLines(cmd, "--lines", f.lines, func(text io.Reader) (io.Reader, error) { return text, nil })
 	case "--csv":
-		r.Lines, err = a.readTable(cmd, &f.itemFlags)
+		r.Lines, err = a.readTable(cmd, &f.itemFlags, !cmd.Flags().Changed("header") || f.header > 0)
 	case "--range":
 		var ranges []api.Range
 		if ranges, err = parseRanges(f.rng); err != nil {
@@ -170,8 +170,8 @@ func (a *app) requestFile(cmd *cobra.Command, name string, first, linked bool, r
 	return nil
 }
 
-// readTable reads the file of --csv, whose first row has the names of its columns.
-func (a *app) readTable(cmd *cobra.Command, f *itemFlags) (*api.Lines, error) {
+// readTable reads the file of --csv. Its first row has the names of its columns; if named is false, they have none.
+func (a *app) readTable(cmd *cobra.Command, f *itemFlags, named bool) (*api.Lines, error) {
 	sep, size := utf8.DecodeRuneInString(f.sep)
 	if f.sep == `\t` || f.sep == "tab" {
 		sep, size = '\t', len(f.sep)
@@ -187,11 +187,16 @@ func (a *app) readTable(cmd *cobra.Command, f *itemFlags) (*api.Lines, error) {
 		header, err := t.csv.Read()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				err = errors.New("it is empty; its first row has the names of the columns")
+				err = errors.New("it is empty: it has no columns")
 			}
 			return nil, err
 		}
 		header[0] = header[0][format.SkipBOM([]byte(header[0])):]
+		if !named {
+			lines.Columns = make([]string, len(header))
+			t.csv.ReuseRecord = true
+			return t, t.setRow(header)
+		}
 		for i, name := range header {
 			name = strings.TrimSpace(name)
 			if name != "" && slices.Contains(lines.Columns, name) {
@@ -219,22 +224,30 @@ func (t *tableReader) Read(p []byte) (int, error) {
 		fields, err := t.csv.Read()
 		if errors.Is(err, csv.ErrFieldCount) {
 			line, _ := t.csv.FieldPos(0)
-			return 0, fmt.Errorf("line %d has %s, and the first row names %d columns", line, plural(uint64(len(fields)), "value"), t.csv.FieldsPerRecord)
+			return 0, fmt.Errorf("line %d has %s, and the first row has %d", line, plural(uint64(len(fields)), "value"), t.csv.FieldsPerRecord)
 		}
 		if err != nil {
 			return 0, err
 		}
-		for _, field := range fields {
-			if strings.Contains(field, "\x00") {
-				line, _ := t.csv.FieldPos(0)
-				return 0, fmt.Errorf("line %d has a zero byte", line)
-			}
-			t.row = append(append(t.row, field...), 0)
+		if err := t.setRow(fields); err != nil {
+			return 0, err
 		}
 	}
 	n := copy(p, t.row)
 	t.row = t.row[n:]
 	return n, nil
+}
+
+// setRow makes fields the row that is read next.
+func (t *tableReader) setRow(fields []string) error {
+	for _, field := range fields {
+		if strings.Contains(field, "\x00") {
+			line, _ := t.csv.FieldPos(0)
+			return fmt.Errorf("line %d has a zero byte", line)
+		}
+		t.row = append(append(t.row, field...), 0)
+	}
+	return nil
 }
 
 // readLines reads the file of a flag, after convert, or keeps it in a temporary file if it is long: then it is nil.

@@ -92,7 +92,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 		"and no option counts, names or paces tasks)")
 	fs.StringVar(&f.records, "records", "lines", "`kind` of records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), "+
 		"fasta, fastq, csv or jsonl")
-	fs.IntVar(&f.header, "header", 0, "the first `N` lines of a file (rows of csv) go to each of its splits (default 1 for csv)")
+	fs.IntVar(&f.header, "header", 0, "the first `N` lines of a file (rows of csv) go to each of its splits (default 1 for csv); with --csv, 0 says that its first row is one of the items")
 	fs.StringArrayVar(&f.set, "set", nil, "user setting `key=value`, seen by the program; repeatable")
 	fs.StringArrayVar(&f.env, "env", nil, "variable `NAME[=VALUE]` of the tasks' environment; without =VALUE, as it is here; repeatable")
 	fs.BoolVar(&f.envAll, "env-all", false, "the tasks get all variables that are set here (run without --cluster: the default)")
@@ -186,7 +186,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if changed("records") {
 		r.Records = f.records
 	}
-	if changed("header") && (len(r.Inputs) > 0 || f.file != "" || !changed("concat") || !outputsHaveHeader(r)) { // else it is about the outputs only
+	if changed("header") && (f.csv == "" || f.header > 1) && (len(r.Inputs) > 0 || f.file != "" || !changed("concat") || !outputsHaveHeader(r)) { // else it is about the outputs only
 		r.Header = &f.header
 	}
 	if r.Memory, err = sizeFlag(cmd, "memory", f.memory); err != nil {
