@@ -147,14 +147,13 @@ func (p Pairs[K, V]) shuffled(next node, combine func(a, b V) V) (node, codecs, 
 				s.emit(s.encodeKey(key), &s.value)
 			})
 		}
-		tables := combiner[V]{table: newTable(combine, c.value.own), emit: s.emit}
-		run := p.link(x, func(key K, value V) { tables.put(s.encodeKey(key), value) })
+		sums := combiner[V]{add: combine, own: c.value.own, emit: s.emit}
+		run := p.link(x, func(key K, value V) { sums.put(s.encodeKey(key), value) })
 		return func() error {
-			tables.table.reset() // what a failed task has left
-			tables.pairs, tables.pass, tables.sizeMax = 0, 0, x.spec.Memory
+			sums.table.Begin(x.spec.Memory)
 			err := run()
 			if err == nil {
-				tables.flush()
+				sums.flush()
 			}
 			return err
 		}
