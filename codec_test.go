@@ -117,10 +117,11 @@ func TestCombiner(t *testing.T) {
 	for _, distinct := range []int{1, 100, 5_000, 100_000} {
 		got, want := map[string]int{}, map[string]int{}
 		emitted := 0
-		c := combiner[int]{table: newTable(Sum[int], nil), sizeMax: 64 << 10, emit: func(key []byte, v *int) {
+		c := combiner[int]{add: Sum[int], emit: func(key []byte, v *int) {
 			got[string(key)] += *v
 			emitted++
 		}}
+		c.table.Begin(128 << 10)
 		for i := range 200_000 {
 			key := fmt.Sprint(i * 7919 % distinct)
 			want[key] += i
@@ -144,22 +145,23 @@ func TestCombinerOwnsBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := newTable(func(_, b []byte) []byte { return b }, c.own)
-	buf := []byte("one")
-	table.put([]byte("k"), buf)
-	copy(buf, "two")
-	if got := string(table.entries[0].value); got != "one" {
-		t.Errorf("value = %q, want one", got)
-	}
-	table.put([]byte("k"), buf)
-	copy(buf, "six")
-	if got := string(table.entries[0].value); got != "two" {
-		t.Errorf("value = %q, want two", got)
+	combine := combiner[[]byte]{add: func(_, b []byte) []byte { return b }, own: c.own}
+	combine.table.Begin(1 << 20)
+	for _, value := range []string{"one", "two"} {
+		buf := []byte(value)
+		combine.put([]byte("k"), buf)
+		copy(buf, "six")
+		for _, got := range combine.table.All() {
+			if string(*got) != value {
+				t.Errorf("value = %q, want %s", *got, value)
+			}
+		}
 	}
 }
 
 func TestCombineDoesNotAllocate(t *testing.T) {
-	c := combiner[int]{table: newTable(Sum[int], nil), sizeMax: 1 << 20}
+	c := combiner[int]{add: Sum[int]}
+	c.table.Begin(1 << 20)
 	keys := bytes.Fields([]byte(strings.Repeat("a few words of which each is there already ", 100)))
 	fill := func() {
 		for _, key := range keys {
@@ -169,22 +171,6 @@ func TestCombineDoesNotAllocate(t *testing.T) {
 	fill()
 	if n := testing.AllocsPerRun(10, fill); n > 0 {
 		t.Errorf("%v allocations, want none", n)
-	}
-}
-
-func BenchmarkCombine(b *testing.B) {
-	c, err := codecsOf[[]byte, int64]()
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := &sink[[]byte, int64]{codecs: c}
-	table := newTable(Sum[int64], nil)
-	keys := bytes.Fields([]byte(strings.Repeat("a few words of which each is there already ", 100)))
-	b.SetBytes(int64(len(keys)))
-	for b.Loop() {
-		for _, key := range keys {
-			table.put(s.encodeKey(key), 1)
-		}
 	}
 }
 

@@ -37,7 +37,7 @@ func New[C any](name string, build func(config C) (Output, error), options ...Op
 	for i := range fields {
 		j.options.description.Settings = append(j.options.description.Settings, fields[i].setting)
 	}
-	j.plan = func(settings map[string]string) (*node, error) {
+	j.plan = func(settings map[string]string) (*typedProgram, error) {
 		if n := j.options.partitions; err == nil && (n < 0 || n > stage.PartitionsMax) {
 			err = fmt.Errorf("option Partitions(%d): want 1 to %d, or 0 for a number that fits the size of the input", n, stage.PartitionsMax)
 		}
@@ -48,7 +48,7 @@ func New[C any](name string, build func(config C) (Output, error), options ...Op
 		if err := decodeSettings(reflect.ValueOf(&config).Elem(), fields, settings); err != nil {
 			return nil, err
 		}
-		var last *node
+		var program *typedProgram
 		err := stage.Caught(func() error {
 			out, err := build(config)
 			if err != nil {
@@ -57,15 +57,17 @@ func New[C any](name string, build func(config C) (Output, error), options ...Op
 			if out == nil {
 				return &stage.DefectError{Err: errors.New("its building function has returned neither an output nor an error")}
 			}
-			if last, err = out.output(); err != nil {
+			last, err := out.output()
+			if err != nil {
 				return &stage.DefectError{Err: err}
 			}
+			program = newTypedProgram(last)
 			return nil
 		})
 		if err != nil {
 			return nil, fmt.Errorf("job %s: %w", name, err)
 		}
-		return last, nil
+		return program, nil
 	}
 	return j
 }
@@ -102,7 +104,7 @@ func Partitions(n int) Option { return func(o *options) { o.partitions = n } }
 type typedJob struct {
 	name    string
 	options options
-	plan    func(settings map[string]string) (*node, error)
+	plan    func(settings map[string]string) (*typedProgram, error)
 }
 
 // Name is the name on the command line.
@@ -113,11 +115,10 @@ func (j *typedJob) Describe() Description { return j.options.description }
 
 // Plan builds the stages.
 func (j *typedJob) Plan(settings map[string]string) (stage.Program, error) {
-	last, err := j.plan(settings)
+	p, err := j.plan(settings)
 	if err != nil {
 		return nil, BadInput(err)
 	}
-	p := newTypedProgram(last)
 	if len(p.stages) > stage.StagesMax {
 		return nil, BadInput(fmt.Errorf("job %s has %d stages; the limit is %d", j.name, len(p.stages), stage.StagesMax))
 	}

@@ -14,7 +14,7 @@ import (
 // Sort orders pairs by what by makes of them; in the output, also over all its parts. [Desc] inverts an order, and a struct is ordered by
 // its fields, the first one first:
 //
-//	b4.Sort(counts, func(c b4.KV[string, int64]) b4.Desc[int64] { return b4.Desc[int64]{c.Value} })
+//	b4.Sort(counts, func(c b4.KV[string, int64]) b4.Desc[int64] { return b4.Desc[int64]{Value: c.Value} })
 //
 // The order is that of the bytes of encoded values, as for the keys of [Pairs], and so costs no call for each comparison. Pairs that are equal in
 // it stay in the order in which the stage before made them.

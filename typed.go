@@ -147,14 +147,13 @@ func (p Pairs[K, V]) shuffled(next node, combine func(a, b V) V) (node, codecs, 
 				s.emit(s.encodeKey(key), &s.value)
 			})
 		}
-		tables := combiner[V]{table: newTable(combine, c.value.own), emit: s.emit}
-		run := p.link(x, func(key K, value V) { tables.put(s.encodeKey(key), value) })
+		sums := combiner[V]{add: combine, own: c.value.own, emit: s.emit}
+		run := p.link(x, func(key K, value V) { sums.put(s.encodeKey(key), value) })
 		return func() error {
-			tables.table.reset() // what a failed task has left
-			tables.pairs, tables.pass, tables.sizeMax = 0, 0, x.spec.Memory
+			sums.table.Begin(x.spec.Memory)
 			err := run()
 			if err == nil {
-				tables.flush()
+				sums.flush()
 			}
 			return err
 		}
@@ -190,7 +189,7 @@ func Combine[K, V any](in Pairs[K, V], add func(a, b V) V) Pairs[K, V] {
 }
 
 // Group is a key with its values. They are in the order of the splits of the input, and in which each task emitted them. They can be read
-// once, as far as is needed: they need not fit into memory.
+// once, as far as is needed: they need not fit into memory. After the function that a group was given to has returned, they are those of another one.
 type Group[K, V any] struct {
 	Key    K
 	Values iter.Seq[V]
@@ -279,6 +278,9 @@ func Reduce[K, V, R any](in Pairs[K, V], f func(key K, values iter.Seq[V]) (R, e
 
 // output ends the last stage with lines of text.
 func (p Pairs[K, V]) output() (*node, error) {
+	if p.link == nil {
+		return nil, errors.New("its output is a Pairs that no function has made")
+	}
 	c, err := codecsOf[K, V]()
 	last := p.from
 	last.link = func(x *execution) func() error {

@@ -331,6 +331,21 @@ func TestWordsAgreeWithAMap(t *testing.T) {
 	}
 }
 
+// TestPlanPanics: the zero value of a dataset between others is an error of the job, and ends no program that has it.
+func TestPlanPanics(t *testing.T) {
+	for name, build := range map[string]func(struct{}) (b4.Output, error){
+		"pairs": func(struct{}) (b4.Output, error) { return b4.Combine(b4.Pairs[string, int]{}, b4.Sum[int]), nil },
+		"dataset": func(struct{}) (b4.Output, error) {
+			return b4.Map(nil, func(*b4.Task, string, b4.Emit[string, int]) error { return nil }), nil
+		},
+	} {
+		_, err := bridgefourtest.Run(t.Context(), b4.New(name, build), bridgefourtest.Input{Items: []string{"x"}})
+		if err == nil || !strings.HasPrefix(err.Error(), "job "+name+": panic: ") {
+			t.Errorf("%s: Run() = %v, want the panic as an error", name, err)
+		}
+	}
+}
+
 func TestTypedErrors(t *testing.T) {
 	enough := errors.New("enough")
 	fails := func(struct{}) (b4.Output, error) {
@@ -366,8 +381,9 @@ func TestTypedErrors(t *testing.T) {
 			bridgefourtest.Input{Items: []string{"ok"}},
 			"job j: option Partitions(65537): want 1 to 65536, or 0 for a number that fits the size of the input",
 		},
-		"setting": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
-		"unknown": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
+		"zero pairs": {b4.New("z", func(struct{}) (b4.Output, error) { return b4.Pairs[string, int]{}, nil }), bridgefourtest.Input{}, "job z: its output is a Pairs that no function has made"},
+		"setting":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
+		"unknown":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
 		"required": {b4.New("r", func(struct {
 			X string `b4:",required"`
 		},

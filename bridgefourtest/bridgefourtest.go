@@ -32,7 +32,8 @@ type Input struct {
 	Names []string
 	// Records is the kind of records of the files, as with --records. Defaults to lines.
 	Records string
-	// Header is the number of lines at the beginning of each file that are no records, as with --header.
+	// Header is the number of lines at the beginning of each file that are no records, as with --header. Defaults to none, also of csv, unlike
+	// --records csv.
 	Header int
 	// Pack is how many files share a task, as small ones do. Defaults to 1.
 	Pack int
@@ -68,6 +69,9 @@ func (r *Result) Text() string {
 // task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting", or that of a submit, which refuses settings and records.
 func Run(ctx context.Context, job bridgefour.Job, input Input) (Result, error) {
 	r := run{input: input, result: Result{PartsAreResult: true}}
+	if n := input.Partitions; n < 0 || n > stage.PartitionsMax {
+		return Result{}, fmt.Errorf("%d partitions; want 1 to %d, or 0 for %d", n, stage.PartitionsMax, partitionsDefault)
+	}
 	if described, ok := job.(bridgefour.Describer); ok {
 		d := described.Describe()
 		r.first, r.single = d.FirstSuccess, d.NoInput && len(input.Files)+len(input.Items) == 0

@@ -147,15 +147,12 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if err != nil {
 		return nil, err
 	}
-	asked := func(name string, value bool) bool { return value && (program.Builtin == "" || a.typed[name]) } // the environment of this process is for all jobs
-	for _, name := range []string{"dir", "env-all", "nice"} {
-		if program.Builtin != "" && a.typed[name] {
-			return nil, usagef(cmd, "--%s is about the commands of tasks, and %s starts none", name, program.Builtin)
-		}
+	if err := a.checkCommandFlags(cmd, f, program.Builtin); err != nil {
+		return nil, err
 	}
 	r := &api.JobRequest{
 		Name: f.name, Program: program,
-		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: asked("sandbox", f.sandbox), NoNetwork: asked("no-network", f.noNetwork), NoSpeculation: f.noSpeculation,
+		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork, NoSpeculation: f.noSpeculation,
 		Partitions: f.partitions, NameParts: f.nameParts, MaxFails: f.maxFails,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {
@@ -214,6 +211,20 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 		}
 	}
 	return r, f.requestPace(cmd, r)
+}
+
+// checkCommandFlags refuses flags about the commands of tasks for a built-in job, which starts none. The variables of this process are for all jobs.
+func (a *app) checkCommandFlags(cmd *cobra.Command, f *jobFlags, builtin string) error {
+	if builtin == "" {
+		return nil
+	}
+	for _, name := range []string{"dir", "env-all", "nice"} {
+		if a.typed[name] {
+			return usagef(cmd, "--%s is about the commands of tasks, and %s starts none", name, builtin)
+		}
+	}
+	f.sandbox, f.noNetwork = f.sandbox && a.typed["sandbox"], f.noNetwork && a.typed["no-network"]
+	return nil
 }
 
 // requestPace sets when the job and its tasks start, how long they may take, and what resources each needs.

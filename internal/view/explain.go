@@ -451,16 +451,22 @@ func (e *explainer) workers() {
 	case able == 0:
 		e.because("no live worker can run its tasks; the job waits until one can")
 		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s", fitting(e.job.Spec))
-	case busy == able && slots > 1:
-		e.because("no worker has %d free slots, of %d that can run its tasks", slots, able)
-		e.advise("wait, or start more workers")
-	case busy == able && able == 1:
-		e.because("all slots of the only worker that can run its tasks are busy")
-		e.advise("wait, or start more workers")
 	case busy == able:
-		e.because("all slots of the %d workers that can run its tasks are busy", able)
-		e.advise("wait, or start more workers")
+		e.busy(able, slots)
 	}
+}
+
+// busy explains that the workers which can run the job's tasks have too few free slots.
+func (e *explainer) busy(able int, slots uint32) {
+	switch {
+	case slots > 1:
+		e.because("no worker has %d free slots, of %d that can run its tasks", slots, able)
+	case able == 1:
+		e.because("all slots of the only worker that can run its tasks are busy")
+	default:
+		e.because("all slots of the %d workers that can run its tasks are busy", able)
+	}
+	e.advise("wait, or start more workers")
 }
 
 // lacks lists what a worker that does not fit a job lacks.
