@@ -37,10 +37,10 @@ func New[C any](name string, build func(config C) (Output, error), options ...Op
 	for i := range fields {
 		j.options.description.Settings = append(j.options.description.Settings, fields[i].setting)
 	}
+	if n := j.options.partitions; err == nil && (n < 0 || n > stage.PartitionsMax) {
+		err = fmt.Errorf("option Partitions(%d): want 1 to %d, or 0 for a number that fits the size of the input", n, stage.PartitionsMax)
+	}
 	j.plan = func(settings map[string]string) (*typedProgram, error) {
-		if n := j.options.partitions; err == nil && (n < 0 || n > stage.PartitionsMax) {
-			err = fmt.Errorf("option Partitions(%d): want 1 to %d, or 0 for a number that fits the size of the input", n, stage.PartitionsMax)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("job %s: %w", name, &stage.DefectError{Err: err})
 		}
