@@ -333,8 +333,8 @@ func TestTypedErrors(t *testing.T) {
 			"job j: option Partitions(65537): want 1 to 65536, or 0 for a number that fits the size of the input",
 		},
 		"zero pairs": {b4.New("z", func(struct{}) (b4.Output, error) { return b4.Pairs[string, int]{}, nil }), bridgefourtest.Input{}, "job z: its output is a Pairs that no function has made"},
-		"setting": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
-		"unknown": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
+		"setting":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
+		"unknown":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
 		"required": {b4.New("r", func(struct {
 			X string `b4:",required"`
 		},
