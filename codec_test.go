@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"strings"
 	"testing"
 	"unsafe"
 
@@ -156,21 +155,6 @@ func TestCombinerOwnsBytes(t *testing.T) {
 				t.Errorf("value = %q, want %s", *got, value)
 			}
 		}
-	}
-}
-
-func TestCombineDoesNotAllocate(t *testing.T) {
-	c := combiner[int]{add: Sum[int]}
-	c.table.Begin(1 << 20)
-	keys := bytes.Fields([]byte(strings.Repeat("a few words of which each is there already ", 100)))
-	fill := func() {
-		for _, key := range keys {
-			c.put(key, 1)
-		}
-	}
-	fill()
-	if n := testing.AllocsPerRun(10, fill); n > 0 {
-		t.Errorf("%v allocations, want none", n)
 	}
 }
 

@@ -59,7 +59,8 @@
 // Read and write errors of a task are kept: a Map that ignores one fails all the same.
 //
 // A function runs in the process of its worker, which os.Exit and a panic in a goroutine of the function end, with the other tasks that it runs. An embedded run
-// ends with it, and with the exit code that is given to os.Exit: 0 looks like success.
+// ends with it, and with the exit code that is given to os.Exit: 0 looks like success, though there is no _SUCCESS, and --resume continues the run. Return an error
+// instead. A function that ends its goroutine, by runtime.Goexit or FailNow of package testing, fails the attempt.
 //
 // # Programs and tests
 //

@@ -164,24 +164,25 @@ func (p Pairs[K, V]) shuffled(next node, combine func(a, b V) V) (node, codecs, 
 // Combine adds the values of each key, such as by [Sum]. It does so before the shuffle, as far as memory allows, and again after it. So add must
 // be associative; values are added in no certain order unless it also is commutative.
 func Combine[K, V any](in Pairs[K, V], add func(a, b V) V) Pairs[K, V] {
-	from, c, err := in.shuffled(node{name: "combine"}, add)
-	out := groups[K, V]{from: from, codecs: c, err: err}
-	return Pairs[K, V]{from: from, err: err, link: func(x *execution, emit Emit[K, V]) func() error {
-		sum := new(V) // of a key after the other
-		return out.link(x, func(g Group[K, V]) error {
-			first := true
-			for v := range g.Values {
-				if first {
-					*sum, first = v, false
-				} else {
-					*sum = add(*sum, v)
-				}
-				if c.value.own != nil {
-					c.value.own(unsafe.Pointer(sum))
-				}
+	out := grouped(in, node{name: "combine"}, add)
+	return Pairs[K, V]{from: out.from, err: out.err, link: func(x *execution, emit Emit[K, V]) func() error {
+		var sum V // of a key after the other
+		first := true
+		one := func(v V) bool {
+			if first {
+				sum, first = v, false
+			} else {
+				sum = add(sum, v)
 			}
-			if x.err == nil {
-				emit(g.Key, *sum)
+			if own := out.codecs.value.own; own != nil {
+				own(unsafe.Pointer(&sum))
+			}
+			return true
+		}
+		return out.link(x, func(g Group[K, V]) error {
+			first = true
+			if g.Values(one); x.err == nil {
+				emit(g.Key, sum)
 			}
 			return x.err
 		})
@@ -197,7 +198,12 @@ type Group[K, V any] struct {
 
 // Groups are the pairs by key, in order of the keys.
 func Groups[K, V any](in Pairs[K, V]) Dataset[Group[K, V]] {
-	from, c, err := in.shuffled(node{name: "reduce"}, nil)
+	return grouped(in, node{name: "reduce"}, nil)
+}
+
+// grouped ends the stage that makes pairs, as shuffled: next reads them by key.
+func grouped[K, V any](in Pairs[K, V], next node, combine func(a, b V) V) groups[K, V] {
+	from, c, err := in.shuffled(next, combine)
 	return groups[K, V]{from: from, codecs: c, err: err}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -37,6 +38,7 @@ func TestMain(m *testing.M) {
 		"broken": func() {
 			os.Exit(cli.MainOfJobs([]bridgefour.Job{bridgefour.New("broken", breaks), sorted(), undescribed{}}))
 		},
+		"exits":   func() { os.Exit(cli.MainOfJobs([]bridgefour.Job{exits{}})) },
 		"nothing": func() { os.Exit(cli.MainOfJobs(nil)) },
 	})
 }
@@ -67,6 +69,21 @@ type undescribed struct{ lengths }
 func (undescribed) Name() string { return "undescribed" }
 
 func (undescribed) Describe() bridgefour.Description { panic("no description") }
+
+// exits is a job that ends the process of its first run, or the goroutine of its task.
+type exits struct{ lengths }
+
+func (exits) Name() string { return "exits" }
+
+func (e exits) Map(ctx context.Context, t *bridgefour.Task) error {
+	if os.Remove("exit") == nil {
+		os.Exit(0)
+	}
+	if os.Remove("goexit") == nil {
+		runtime.Goexit()
+	}
+	return e.lengths.Map(ctx, t)
+}
 
 // lengths is the job of a program of its own.
 type lengths struct{}

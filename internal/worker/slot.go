@@ -38,6 +38,10 @@ type slot struct {
 	logger *slog.Logger
 
 	attempt runner.Attempt // reused: a runner keeps no attempt
+	// What the goroutine of the slot works on, for the one that follows if a task ends it.
+	now     slotWork
+	running int       // the attempt of now.chunk that runs; -1: none
+	begun   time.Time // when its time began
 	// For [Worker.Slots]: nil, the slot is idle, and how its last attempt has ended (wire.SlotStatus).
 	chunk   atomic.Pointer[core.Chunk]
 	endedIn atomic.Int32
@@ -52,15 +56,37 @@ type slotWork struct {
 // errChunkEnd is the cause of the end of a finished chunk's context.
 var errChunkEnd = errors.New("the attempt has ended")
 
-// run works until its channel is closed. idle is called after each chunk.
+// run works until its channel is closed. idle is called after each chunk. A program that ends the goroutine of its task (runtime.Goexit) fails this attempt alone:
+// another goroutine goes on.
 func (s *slot) run(idle func()) {
-	s.runner = s.fresh()
+	s.runner, s.running = s.fresh(), -1
 	defer func() { s.closeRunner() }()
-	for w := range s.work {
-		s.chunk.Store(w.chunk)
-		s.runChunk(w.ctx, w.chunk)
+	for closed := false; !closed; {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.runChunks(idle)
+			closed = true
+		}()
+		<-ended
+	}
+}
+
+// runChunks runs what is left of the present chunk, and those that come, until the channel is closed.
+func (s *slot) runChunks(idle func()) {
+	for {
+		if s.now.chunk == nil {
+			w, ok := <-s.work
+			if !ok {
+				return
+			}
+			s.now = w
+			s.chunk.Store(w.chunk)
+		}
+		s.runChunk(s.now.ctx, s.now.chunk)
 		s.chunk.Store(nil)
-		w.cancel(errChunkEnd)
+		s.now.cancel(errChunkEnd)
+		s.now = slotWork{}
 		idle()
 	}
 }
@@ -68,11 +94,16 @@ func (s *slot) run(idle func()) {
 func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 	a := &s.attempt
 	stage := wire.StageOf(ch.Job, ch.Stage)
-	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: stage.GetName(), Role: stage.GetRole(), Slot: uint32(s.id) + 1, Resources: ch.Resources, Log: s.sink}
-	begin := time.Now()
 	var counts attemptCounts
 	defer func() { s.meters.add(&counts) }()
-	for {
+	if s.running >= 0 {
+		s.broken = true
+		s.finish(ctx, ch, &counts, core.Result{Failure: &wire.Failure{
+			Kind: wire.FailureKind_PROGRAM_ERROR, Message: "the program has ended the goroutine of its task (runtime.Goexit, or a FailNow of package testing): return an error instead",
+		}})
+	}
+	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: stage.GetName(), Role: stage.GetRole(), Slot: uint32(s.id) + 1, Resources: ch.Resources, Log: s.sink}
+	for s.begun = time.Now(); ; {
 		i, ok := ch.Claim()
 		if !ok {
 			return
@@ -81,20 +112,27 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 		s.sink.Begin(tasklog.Attempt{
 			Job: ch.Job.GetId(), Stage: ch.Stage, Index: a.Index, Number: a.Number, Lease: a.Lease,
 		})
-		res := s.returnForFiles(ctx, s.runAttempt(ctx, a, stage, ch.Action))
-		s.sink.End()
-		if res.Failure != nil {
-			s.keepTail(ctx, res.Failure)
-		}
-		end := time.Now()
-		res.Nanos = int64(end.Sub(begin))
-		begin = end
-		counts.add(&res)
-		s.endedIn.Store(int32(res.SlotStatus()))
-		ch.Finish(i, res)
-		if s.broken {
-			s.replaceRunner()
-		}
+		s.running = i
+		s.finish(ctx, ch, &counts, s.runAttempt(ctx, a, stage, ch.Action))
+	}
+}
+
+// finish ends the attempt that runs.
+func (s *slot) finish(ctx context.Context, ch *core.Chunk, counts *attemptCounts, res core.Result) {
+	res = s.returnForFiles(ctx, res)
+	s.sink.End()
+	if res.Failure != nil {
+		s.keepTail(ctx, res.Failure)
+	}
+	end := time.Now()
+	res.Nanos = int64(end.Sub(s.begun))
+	s.begun = end
+	counts.add(&res)
+	s.endedIn.Store(int32(res.SlotStatus()))
+	ch.Finish(s.running, res)
+	s.running = -1
+	if s.broken {
+		s.replaceRunner()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -201,6 +202,36 @@ func TestWorkerPanic(t *testing.T) {
 	if f.GetLease() != 11 || f.GetKind() != wire.FailureKind_PROGRAM_ERROR || !strings.HasPrefix(f.GetMessage(), "panic: poison \uFFFD") ||
 		len(f.GetMessage()) > wire.FailureMessageMax {
 		t.Errorf("failure = %v", f)
+	}
+}
+
+// TestWorkerGoexit: a program that ends the goroutine of its task fails the attempt; the others of the chunk, and the next chunks, run.
+func TestWorkerGoexit(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, func(_ context.Context, a *runner.Attempt) runner.Outcome {
+		if a.Index == 1 {
+			runtime.Goexit()
+		}
+		return runner.Outcome{}
+	})
+	s := l.welcomed()
+	var leases []uint64
+	var failures []*wire.Failure
+	for chunk := range uint64(2) {
+		s.work(oneLease(jobMessage(1), 10+10*chunk, 3))
+		for len(leases)+len(failures) < int(3*chunk)+3 {
+			r := s.report()
+			leases = append(leases, finishedLeases([]*wire.Report{r})...)
+			failures = append(failures, r.GetFailed()...)
+		}
+	}
+	if !slices.Equal(leases, []uint64{10, 12, 20, 22}) || len(failures) != 2 {
+		t.Fatalf("finished = %v, failed = %v; want 10, 12, 20 and 22 finished, and two failures", leases, failures)
+	}
+	for i, f := range failures {
+		if f.GetLease() != uint64(11+10*i) || f.GetKind() != wire.FailureKind_PROGRAM_ERROR || !strings.Contains(f.GetMessage(), "runtime.Goexit") {
+			t.Errorf("failure = %v", f)
+		}
 	}
 }
 

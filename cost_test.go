@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	costPairs = 16_000
+	costPairs = 4_000
 	costKeys  = costPairs / 4
 )
 
@@ -152,6 +152,32 @@ func costTasks(tb testing.TB, job b4.Job) (tasks []*costTask, names []string) {
 		tasks, names = append(tasks, c), append(names, s.Name)
 	}
 	return tasks, names
+}
+
+// TestStagesDoNotAllocate: typed functions allocate nothing for a pair, but strings: one that is emitted, as its user makes it, and one for each that is read and is not the one
+// before it. A loop over the values of a key takes two allocations of its user's function.
+func TestStagesDoNotAllocate(t *testing.T) {
+	const few = costPairs / 20 // buffers, and the pairs that Top keeps
+	for keys, jobs := range costJobs() {
+		for kind, job := range jobs {
+			tasks, names := costTasks(t, job)
+			for i, c := range tasks {
+				most := few
+				switch {
+				case keys == "string" && i == 0, keys == "string" && kind == "collect":
+					most += costPairs
+				case keys == "string":
+					most += costKeys
+				}
+				if kind == "reduce" && i == 1 {
+					most += 2 * costKeys
+				}
+				if n := testing.AllocsPerRun(3, func() { c.run(t) }); n > float64(most) {
+					t.Errorf("%s of %s, %s: %v allocations, want at most %d", kind, keys, names[i], n, most)
+				}
+			}
+		}
+	}
 }
 
 // BenchmarkStages measures what the typed functions take for each pair that a task of a stage reads or emits, without the shuffle.
