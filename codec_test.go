@@ -117,7 +117,7 @@ func TestCombiner(t *testing.T) {
 	for _, distinct := range []int{1, 100, 5_000, 100_000} {
 		got, want := map[string]int{}, map[string]int{}
 		emitted := 0
-		c := combiner[int]{table: newTable(Sum[int], nil), sizeMax: 64 << 10, emit: func(key []byte, v *int) {
+		c := combiner[int]{table: newTable(Sum[int], &codec{}), sizeMax: 64 << 10, emit: func(key []byte, v *int) {
 			got[string(key)] += *v
 			emitted++
 		}}
@@ -144,7 +144,7 @@ func TestCombinerOwnsBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := newTable(func(_, b []byte) []byte { return b }, c.own)
+	table := newTable(func(_, b []byte) []byte { return b }, c)
 	buf := []byte("one")
 	table.put([]byte("k"), buf)
 	copy(buf, "two")
@@ -158,8 +158,44 @@ func TestCombinerOwnsBytes(t *testing.T) {
 	}
 }
 
+// TestCombinerCountsValues: what values refer to is of the table too, also if the keys are few.
+func TestCombinerCountsValues(t *testing.T) {
+	const sizeMax, size = 1 << 20, 100 << 10
+	type named struct {
+		n    int
+		text string
+		data []byte
+	}
+	c, err := codecOf[named]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	emitted, bytes := 0, 0
+	both := combiner[named]{
+		table:   newTable(func(a, b named) named { return named{a.n + b.n, a.text + b.text, append(a.data, b.data...)} }, c),
+		sizeMax: sizeMax,
+		emit: func(_ []byte, v *named) {
+			emitted += v.n
+			bytes += len(v.text) + len(v.data)
+		},
+	}
+	for i := range 100 {
+		both.put([]byte{byte(i % 3)}, named{1, strings.Repeat("x", size/2), make([]byte, size/2)})
+		if held := both.table.memory(); held > sizeMax {
+			t.Fatalf("the table has %d bytes after %d pairs, want at most %d", held, i+1, sizeMax)
+		}
+	}
+	both.put(make([]byte, sizeMax/2), named{n: 1})
+	if n := len(both.table.entries); n > 3 {
+		t.Errorf("the table has %d keys: the long one is among them", n)
+	}
+	if both.flush(); emitted != 101 || bytes != 100*size || both.table.refers != 0 {
+		t.Errorf("%d pairs with %d bytes were emitted, want 101 with %d; the table refers to %d more", emitted, bytes, 100*size, both.table.refers)
+	}
+}
+
 func TestCombineDoesNotAllocate(t *testing.T) {
-	c := combiner[int]{table: newTable(Sum[int], nil), sizeMax: 1 << 20}
+	c := combiner[int]{table: newTable(Sum[int], &codec{}), sizeMax: 1 << 20}
 	keys := bytes.Fields([]byte(strings.Repeat("a few words of which each is there already ", 100)))
 	fill := func() {
 		for _, key := range keys {
@@ -178,7 +214,7 @@ func BenchmarkCombine(b *testing.B) {
 		b.Fatal(err)
 	}
 	s := &sink[[]byte, int64]{codecs: c}
-	table := newTable(Sum[int64], nil)
+	table := newTable(Sum[int64], &codec{})
 	keys := bytes.Fields([]byte(strings.Repeat("a few words of which each is there already ", 100)))
 	b.SetBytes(int64(len(keys)))
 	for b.Loop() {

@@ -9,7 +9,8 @@ import (
 // table combines values by key, with keys as bytes. A pair whose key is there costs no allocation.
 type table[V any] struct {
 	add     func(a, b V) V
-	own     func(p unsafe.Pointer) // of V's codec
+	value   *codec // V's
+	refers  int    // bytes that the values refer to
 	seed    maphash.Seed
 	places  []uint64 // of entries: the high half of the hash, and the number of the entry plus 1; a power of two, at most half full
 	entries []tableEntry[V]
@@ -23,21 +24,21 @@ type tableEntry[V any] struct {
 
 const tablePlaces = 1 << 10
 
-func newTable[V any](add func(a, b V) V, own func(unsafe.Pointer)) *table[V] {
-	return &table[V]{add: add, own: own, seed: maphash.MakeSeed(), places: make([]uint64, tablePlaces)}
+func newTable[V any](add func(a, b V) V, value *codec) *table[V] {
+	return &table[V]{add: add, value: value, seed: maphash.MakeSeed(), places: make([]uint64, tablePlaces)}
 }
 
 // memory is the size of the table in bytes, with room for another key.
 func (t *table[V]) memory() int64 {
 	var entry tableEntry[V]
-	return int64(len(t.places))*8 + int64(len(t.entries))*int64(unsafe.Sizeof(entry)) + int64(len(t.arena)) //nolint:gosec // small
+	return int64(len(t.places))*8 + int64(len(t.entries))*int64(unsafe.Sizeof(entry)) + int64(len(t.arena)) + int64(t.refers) //nolint:gosec // small
 }
 
 // reset removes the pairs and keeps the memory.
 func (t *table[V]) reset() {
 	clear(t.places)
 	clear(t.entries) // what values point to is garbage
-	t.entries, t.arena = t.entries[:0], t.arena[:0]
+	t.entries, t.arena, t.refers = t.entries[:0], t.arena[:0], 0
 }
 
 func (t *table[V]) key(n int) []byte {
@@ -48,7 +49,7 @@ func (t *table[V]) key(n int) []byte {
 	return t.arena[from:t.entries[n].keyEnd]
 }
 
-// put adds a value to that of a key. It returns true if the key was not there.
+// put adds a value to that of a key. It returns true if the table may have grown.
 func (t *table[V]) put(key []byte, value V) bool {
 	const low = 1<<32 - 1
 	hash := maphash.Bytes(t.seed, key)
@@ -57,22 +58,32 @@ func (t *table[V]) put(key []byte, value V) bool {
 	for ; t.places[at] != 0; at = (at + 1) & mask {
 		if place := t.places[at]; place>>32 == hash>>32 && bytes.Equal(t.key(int(place&low)-1), key) {
 			e := &t.entries[int(place&low)-1]
-			e.value = t.add(e.value, value)
-			if t.own != nil {
-				t.own(unsafe.Pointer(&e.value))
+			if t.value.size != nil {
+				t.refers -= t.value.size(unsafe.Pointer(&e.value))
 			}
-			return false
+			e.value = t.add(e.value, value)
+			return t.take(&e.value)
 		}
 	}
 	t.arena = append(t.arena, key...)
 	t.entries = append(t.entries, tableEntry[V]{len(t.arena), value})
-	if t.own != nil {
-		t.own(unsafe.Pointer(&t.entries[len(t.entries)-1].value))
-	}
+	t.take(&t.entries[len(t.entries)-1].value)
 	t.places[at] = hash&^low | uint64(len(t.entries)) //nolint:gosec // memory is bounded
 	if 2*len(t.entries) > len(t.places) {
 		t.grow()
 	}
+	return true
+}
+
+// take makes the table own what a value borrows. It reports whether the value refers to bytes.
+func (t *table[V]) take(value *V) bool {
+	if t.value.own != nil {
+		t.value.own(unsafe.Pointer(value))
+	}
+	if t.value.size == nil {
+		return false
+	}
+	t.refers += t.value.size(unsafe.Pointer(value))
 	return true
 }
 
@@ -101,13 +112,14 @@ type combiner[V any] struct {
 }
 
 const (
-	combineGain = 4 // the table is used if it takes in at least this many pairs for 3 that come out
-	combinePass = 8 // tables that are passed by if it is not
+	combineGain = 4  // the table is used if it takes in at least this many pairs for 3 that come out
+	combinePass = 8  // tables that are passed by if it is not
+	combineKeys = 16 // keys that fill the table: longer ones pass by
 )
 
 func (c *combiner[V]) put(key []byte, value V) {
-	if c.pass > 0 {
-		c.pass--
+	if c.pass > 0 || int64(len(key)) > c.sizeMax/combineKeys {
+		c.pass = max(0, c.pass-1)
 		c.held = value // its address would move every value to the heap
 		c.emit(key, &c.held)
 		return

@@ -159,8 +159,12 @@ func (f *firstOnly) begin(memory int64) {
 	f.memory, f.keys, f.pass = min(memory/2, tableMax), 0, 0 // a table that grows has its old places too
 }
 
-// wants reports whether a key may be the first of its kind.
+// wants reports whether a key may be the first of its kind. One that would take much of the memory is not kept.
 func (f *firstOnly) wants(key []byte) bool {
+	const few = 16 // keys that fill the memory
+	if int64(len(key)) > f.memory/few {
+		return true
+	}
 	if f.pass > 0 {
 		f.pass--
 		return true
