@@ -12,7 +12,7 @@ import (
 	"unsafe"
 )
 
-// codec encodes the values of one type, which p points to. It is made once, by reflection; its functions do not reflect.
+// codec encodes the values of one type, which p points to. It is made once, by reflection; its functions do not reflect, and are for one goroutine.
 //
 // As a key, a value is encoded so that the order of the bytes is that of the values: numbers are big endian, with the sign changed so that
 // negative ones come first, a text is as it is and ends with two zero bytes. As a value, it is encoded to be short: numbers as varints, a
@@ -341,6 +341,13 @@ func cutSized(from []byte, end bool) (text, rest []byte, err error) {
 	return from[:size:size], from[size:], nil
 }
 
+// setString sets a string. One that is there stays, which costs no allocation: sorted pairs often have the same one.
+func setString(p unsafe.Pointer, text []byte) {
+	if s := (*string)(p); *s != string(text) {
+		*s = string(text)
+	}
+}
+
 func stringCodec() *codec {
 	return &codec{
 		key: func(to []byte, p unsafe.Pointer, end bool) []byte {
@@ -350,12 +357,11 @@ func stringCodec() *codec {
 			return appendText(to, *(*string)(p))
 		},
 		unkey: func(from []byte, p unsafe.Pointer, end bool) (rest []byte, err error) {
-			if text := from; end {
-				*(*string)(p) = string(text)
-				return nil, nil
+			text := from
+			if !end {
+				text, rest, err = cutText(from)
 			}
-			text, rest, err := cutText(from)
-			*(*string)(p) = string(text)
+			setString(p, text)
 			return rest, err
 		},
 		value: func(to []byte, p unsafe.Pointer, end bool) []byte {
@@ -367,12 +373,12 @@ func stringCodec() *codec {
 		},
 		unvalue: func(from []byte, p unsafe.Pointer, end bool) ([]byte, error) {
 			text, rest, err := cutSized(from, end)
-			*(*string)(p) = string(text)
+			setString(p, text)
 			return rest, err
 		},
 		text: func(to []byte, p unsafe.Pointer) []byte { return append(to, *(*string)(p)...) },
 		untext: untext(func(text []byte, p unsafe.Pointer) error {
-			*(*string)(p) = string(text)
+			setString(p, text)
 			return nil
 		}),
 		size: func(p unsafe.Pointer) int { return len(*(*string)(p)) },
@@ -535,8 +541,9 @@ func descCodec(c *codec) *codec {
 		invert(to[from:])
 		return to
 	}
+	var inverted []byte // the value may borrow it, until the next one is decoded
 	out.unkey = func(from []byte, p unsafe.Pointer, _ bool) ([]byte, error) {
-		inverted := append([]byte{}, from...) // the value may borrow it
+		inverted = append(inverted[:0], from...)
 		invert(inverted)
 		rest, err := c.unkey(inverted, p, false)
 		return from[len(from)-len(rest):], err

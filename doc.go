@@ -58,6 +58,9 @@
 //
 // Read and write errors of a task are kept: a Map that ignores one fails all the same.
 //
+// A function runs in the process of its worker, which os.Exit and a panic in a goroutine of the function end, with the other tasks that it runs. An embedded run
+// ends with it, and with the exit code that is given to os.Exit: 0 looks like success.
+//
 // # Programs and tests
 //
 // Package engine makes a program of jobs, which runs them on one machine or many. Package bridgefourtest runs a job in a test, in memory.

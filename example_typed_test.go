@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	b4 "github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/bridgefourtest"
@@ -105,4 +106,94 @@ func ExampleFirstSuccess() {
 	// Output:
 	// 89
 	// <nil>
+}
+
+// Values of one key are combined before the shuffle and again after it.
+func ExampleCombine() {
+	warmest := func(struct{}) (b4.Output, error) {
+		readings := b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[string, float64]) error {
+			station, text, _ := strings.Cut(string(line), ";")
+			degrees, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				return b4.BadInput(err)
+			}
+			emit(station, degrees)
+			return nil
+		})
+		return b4.Combine(readings, b4.Max[float64]), nil
+	}
+	got, err := bridgefourtest.Run(context.Background(), b4.New("warmest", warmest), bridgefourtest.Input{Files: []string{"oslo;-3.5\nrome;17\n", "oslo;4\n"}})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// oslo	4
+	// rome	17
+	// <nil>
+}
+
+// Distinct keys: their values do not matter.
+func ExampleAny() {
+	visitors := func(struct{}) (b4.Output, error) {
+		seen := b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[string, struct{}]) error {
+			emit(string(line), struct{}{})
+			return nil
+		})
+		return b4.Combine(seen, b4.Any), nil
+	}
+	got, err := bridgefourtest.Run(context.Background(), b4.New("visitors", visitors), bridgefourtest.Input{Files: []string{"ann\nbob\n", "bob\n"}})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// ann
+	// bob
+	// <nil>
+}
+
+// An order of several fields: the longest words first, and words of one length by the alphabet.
+func ExampleSort() {
+	type order struct {
+		size b4.Desc[int]
+		word string
+	}
+	longest := func(struct{}) (b4.Output, error) {
+		words := b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[string, int]) error {
+			emit(string(line), len(line))
+			return nil
+		})
+		return b4.Sort(words, func(p b4.KV[string, int]) order { return order{b4.Desc[int]{Value: p.Value}, p.Key} }), nil
+	}
+	got, err := bridgefourtest.Run(context.Background(), b4.New("longest", longest), bridgefourtest.Input{Files: []string{"pear\nfig\n", "plum\n"}})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// pear	4
+	// plum	4
+	// fig	3
+	// <nil>
+}
+
+// A job that makes its data from its settings. A wrong one refuses the submit.
+func ExampleNoInput() {
+	type limits struct {
+		From, To int
+		Step     int `b4:",default=1"`
+	}
+	squares := b4.New("squares", func(c limits) (b4.Output, error) {
+		if c.Step < 1 {
+			return nil, fmt.Errorf("step %d: want at least 1", c.Step)
+		}
+		return b4.Map(b4.Splits(), func(_ *b4.Task, _ struct{}, emit b4.Emit[int, int]) error {
+			for n := c.From; n <= c.To; n += c.Step {
+				emit(n, n*n)
+			}
+			return nil
+		}), nil
+	}, b4.NoInput())
+	got, err := bridgefourtest.Run(context.Background(), squares, bridgefourtest.Input{Settings: b4.Settings{"from": "2", "to": "4"}})
+	fmt.Print(got.Text(), err, "\n")
+	_, err = bridgefourtest.Run(context.Background(), squares, bridgefourtest.Input{Settings: b4.Settings{"from": "2", "to": "4", "step": "0"}})
+	fmt.Println(err)
+	// Output:
+	// 2	4
+	// 3	9
+	// 4	16
+	// <nil>
+	// job squares: step 0: want at least 1
 }

@@ -15,7 +15,8 @@ import (
 )
 
 // New makes a job of typed stages. The function build makes them from its configuration: it runs at submit, where an error is one of the
-// user's request, and again on each worker, so it must make the same stages for the same configuration.
+// user's request, and again on each worker, so it must make the same stages for the same configuration. If it panics, the job is refused, and others of the
+// program are not affected.
 //
 // C is a struct, whose exported fields are the settings of the job:
 //
@@ -36,29 +37,37 @@ func New[C any](name string, build func(config C) (Output, error), options ...Op
 	for i := range fields {
 		j.options.description.Settings = append(j.options.description.Settings, fields[i].setting)
 	}
-	j.plan = func(settings map[string]string) (*node, error) {
-		if err != nil {
-			return nil, fmt.Errorf("job %s: %w", name, err)
+	j.plan = func(settings map[string]string) (*typedProgram, error) {
+		if n := j.options.partitions; err == nil && (n < 0 || n > stage.PartitionsMax) {
+			err = fmt.Errorf("option Partitions(%d): want 1 to %d, or 0 for a number that fits the size of the input", n, stage.PartitionsMax)
 		}
-		if n := j.options.partitions; n < 0 {
-			return nil, fmt.Errorf("job %s: Partitions(%d): want at least 1, or 0 for a number that fits the size of the input", name, n)
+		if err != nil {
+			return nil, fmt.Errorf("job %s: %w", name, &stage.DefectError{Err: err})
 		}
 		var config C
 		if err := decodeSettings(reflect.ValueOf(&config).Elem(), fields, settings); err != nil {
 			return nil, err
 		}
-		out, err := build(config)
-		if err == nil && out == nil {
-			err = errors.New("its building function has returned neither an output nor an error")
-		}
+		var program *typedProgram
+		err := stage.Caught(func() error {
+			out, err := build(config)
+			if err != nil {
+				return err
+			}
+			if out == nil {
+				return &stage.DefectError{Err: errors.New("its building function has returned neither an output nor an error")}
+			}
+			last, err := out.output()
+			if err != nil {
+				return &stage.DefectError{Err: err}
+			}
+			program = newTypedProgram(last)
+			return nil
+		})
 		if err != nil {
 			return nil, fmt.Errorf("job %s: %w", name, err)
 		}
-		last, err := out.output()
-		if err != nil {
-			return nil, fmt.Errorf("job %s: %w", name, err)
-		}
-		return last, nil
+		return program, nil
 	}
 	return j
 }
@@ -88,14 +97,14 @@ func RecordKinds(kinds ...string) Option {
 	return func(o *options) { o.description.Records = kinds }
 }
 
-// Partitions is the number of tasks of each later stage, at least 1. Defaults to 0: the number of --partitions, or one that fits the size of the input.
+// Partitions is the number of tasks of each later stage, 1 to 65,536. Defaults to 0: the number of --partitions, or one that fits the size of the input.
 func Partitions(n int) Option { return func(o *options) { o.partitions = n } }
 
 // typedJob implements Job, Describer and stage.Job.
 type typedJob struct {
 	name    string
 	options options
-	plan    func(settings map[string]string) (*node, error)
+	plan    func(settings map[string]string) (*typedProgram, error)
 }
 
 // Name is the name on the command line.
@@ -106,11 +115,10 @@ func (j *typedJob) Describe() Description { return j.options.description }
 
 // Plan builds the stages.
 func (j *typedJob) Plan(settings map[string]string) (stage.Program, error) {
-	last, err := j.plan(settings)
+	p, err := j.plan(settings)
 	if err != nil {
 		return nil, BadInput(err)
 	}
-	p := newTypedProgram(last)
 	if len(p.stages) > stage.StagesMax {
 		return nil, BadInput(fmt.Errorf("job %s has %d stages; the limit is %d", j.name, len(p.stages), stage.StagesMax))
 	}
@@ -164,12 +172,22 @@ func settingsOf(t reflect.Type) (fields []settingField, err error) {
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)
+		tag, tagged := f.Tag.Lookup("b4")
 		if !f.IsExported() {
+			if tagged {
+				return nil, fmt.Errorf("field %s of %v has a tag, but is not exported", f.Name, t)
+			}
 			continue
 		}
-		name, rest, _ := strings.Cut(f.Tag.Get("b4"), ",")
+		name, rest, _ := strings.Cut(tag, ",")
 		if name == "" {
 			name = underscored(f.Name)
+		}
+		if strings.ContainsAny(name, "= \t\n") || name == "required" {
+			return nil, fmt.Errorf("field %s of %v: %q is no name of a setting; a tag is NAME, \",default=VALUE\" or \",required\", or a name and one of these", f.Name, t, name)
+		}
+		if slices.ContainsFunc(fields, func(other settingField) bool { return other.setting.Key == name }) {
+			return nil, fmt.Errorf("field %s of %v: another field is the setting %s", f.Name, t, name)
 		}
 		s := settingField{setting: Setting{Key: name, Usage: f.Tag.Get("help")}, field: i}
 		if s.set, s.setting.Type, s.form = settingType(f.Type); s.set == nil {

@@ -14,7 +14,7 @@ import (
 // Sort orders pairs by what by makes of them; in the output, also over all its parts. [Desc] inverts an order, and a struct is ordered by
 // its fields, the first one first:
 //
-//	b4.Sort(counts, func(c b4.KV[string, int64]) b4.Desc[int64] { return b4.Desc[int64]{c.Value} })
+//	b4.Sort(counts, func(c b4.KV[string, int64]) b4.Desc[int64] { return b4.Desc[int64]{Value: c.Value} })
 //
 // The order is that of the bytes of encoded values, as for the keys of [Pairs], and so costs no call for each comparison. Pairs that are equal in
 // it stay in the order in which the stage before made them.
@@ -26,22 +26,24 @@ func Sort[K, V, S any](in Pairs[K, V], by func(pair KV[K, V]) S) Pairs[K, V] {
 // SortByKey orders pairs by their keys; in the output, also over all its parts. It moves a key once, where [Sort] moves what it orders by as well.
 // Pairs of equal keys stay in the order in which the stage before made them.
 func SortByKey[K, V any](in Pairs[K, V]) Pairs[K, V] {
-	return ungrouped(GroupsInOrder(in))
+	sorted := grouped(in, node{name: "sort", partition: stage.ByRange}, nil)
+	return Pairs[K, V]{from: sorted.from, err: sorted.err, link: func(x *execution, emit Emit[K, V]) func() error {
+		var key K // of a group after the other
+		one := func(v V) bool {
+			emit(key, v)
+			return x.err == nil
+		}
+		return sorted.link(x, func(g Group[K, V]) error {
+			key = g.Key
+			g.Values(one)
+			return x.err
+		})
+	}}
 }
 
 // GroupsInOrder are [Groups] whose keys are in order also over all parts of the output.
 func GroupsInOrder[K, V any](in Pairs[K, V]) Dataset[Group[K, V]] {
-	from, c, err := in.shuffled(node{name: "sort", partition: stage.ByRange}, nil)
-	return groups[K, V]{from: from, codecs: c, err: err}
-}
-
-func ungrouped[K, V any](in Dataset[Group[K, V]]) Pairs[K, V] {
-	return Map(in, func(_ *Task, g Group[K, V], emit Emit[K, V]) error {
-		for v := range g.Values {
-			emit(g.Key, v)
-		}
-		return nil
-	})
+	return grouped(in, node{name: "sort", partition: stage.ByRange}, nil)
 }
 
 // Top is the first n pairs in the order of [Sort]. Each task keeps n pairs, and one task of another stage those of all: they must fit into memory.

@@ -146,7 +146,7 @@ func JSONL[T any]() Dataset[T] {
 
 // CSV are the rows of the input as a struct, whose fields are strings, numbers and booleans. With a header, a column has the name that the last line of
 // the header gives it, and is that of the field with this name, or of its tag `b4:"name"`; upper case is lower case, and min_length is MinLength. The separator
-// is the first of comma, semicolon, tab and vertical bar with which that line has all of these columns. Without a header, it is a comma, and the first column is the first field, and so on. Other columns are left out. A row that lacks a column, or has one that is not valid, is bad input. Submit such
+// is the first of comma, semicolon, tab and vertical bar with which that line has all of these columns. Without a header, it is a comma, and the first column is the first field, and so on. Other columns are left out, and so are further ones with the name of a column before them. A row that lacks a column, or has one that is not valid, is bad input. Submit such
 // jobs with --records csv, which keeps rows together that contain line ends, and has a header unless --header 0 says that there is none.
 func CSV[T any]() Dataset[T] {
 	columns, err := csvColumns(reflect.TypeFor[T]())

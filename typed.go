@@ -164,15 +164,14 @@ func (p Pairs[K, V]) shuffled(next node, combine func(a, b V) V) (node, codecs, 
 				return run()
 			}
 		}
-		tables := combiner[V]{table: newTable(combine, c.value), emit: s.emit}
-		run := p.link(x, func(key K, value V) { tables.put(s.encodeKey(key), value) })
+		sums := combiner[V]{add: combine, value: c.value, emit: s.emit}
+		run := p.link(x, func(key K, value V) { sums.put(s.encodeKey(key), value) })
 		return func() error {
 			defer s.free()
-			tables.table.reset() // what a failed task has left
-			tables.pairs, tables.pass, tables.sizeMax = 0, 0, x.spec.Memory
+			sums.table.Begin(x.spec.Memory)
 			err := run()
 			if err == nil {
-				tables.flush()
+				sums.flush()
 			}
 			return err
 		}
@@ -183,24 +182,25 @@ func (p Pairs[K, V]) shuffled(next node, combine func(a, b V) V) (node, codecs, 
 // Combine adds the values of each key, such as by [Sum]. It does so before the shuffle, as far as memory allows, and again after it. So add must
 // be associative; values are added in no certain order unless it also is commutative.
 func Combine[K, V any](in Pairs[K, V], add func(a, b V) V) Pairs[K, V] {
-	from, c, err := in.shuffled(node{name: "combine"}, add)
-	out := groups[K, V]{from: from, codecs: c, err: err}
-	return Pairs[K, V]{from: from, err: err, link: func(x *execution, emit Emit[K, V]) func() error {
-		sum := new(V) // of a key after the other
-		return out.link(x, func(g Group[K, V]) error {
-			first := true
-			for v := range g.Values {
-				if first {
-					*sum, first = v, false
-				} else {
-					*sum = add(*sum, v)
-				}
-				if c.value.own != nil {
-					c.value.own(unsafe.Pointer(sum))
-				}
+	out := grouped(in, node{name: "combine"}, add)
+	return Pairs[K, V]{from: out.from, err: out.err, link: func(x *execution, emit Emit[K, V]) func() error {
+		var sum V // of a key after the other
+		first := true
+		one := func(v V) bool {
+			if first {
+				sum, first = v, false
+			} else {
+				sum = add(sum, v)
 			}
-			if x.err == nil {
-				emit(g.Key, *sum)
+			if own := out.codecs.value.own; own != nil {
+				own(unsafe.Pointer(&sum))
+			}
+			return true
+		}
+		return out.link(x, func(g Group[K, V]) error {
+			first = true
+			if g.Values(one); x.err == nil {
+				emit(g.Key, sum)
 			}
 			return x.err
 		})
@@ -208,7 +208,7 @@ func Combine[K, V any](in Pairs[K, V], add func(a, b V) V) Pairs[K, V] {
 }
 
 // Group is a key with its values. They are in the order of the splits of the input, and in which each task emitted them. They can be read
-// once, as far as is needed: they need not fit into memory.
+// once, as far as is needed: they need not fit into memory. After the function that a group was given to has returned, they are those of another one.
 type Group[K, V any] struct {
 	Key    K
 	Values iter.Seq[V]
@@ -216,7 +216,12 @@ type Group[K, V any] struct {
 
 // Groups are the pairs by key, in order of the keys.
 func Groups[K, V any](in Pairs[K, V]) Dataset[Group[K, V]] {
-	from, c, err := in.shuffled(node{name: "reduce"}, nil)
+	return grouped(in, node{name: "reduce"}, nil)
+}
+
+// grouped ends the stage that makes pairs, as shuffled: next reads them by key.
+func grouped[K, V any](in Pairs[K, V], next node, combine func(a, b V) V) groups[K, V] {
+	from, c, err := in.shuffled(next, combine)
 	return groups[K, V]{from: from, codecs: c, err: err}
 }
 
@@ -306,6 +311,9 @@ func Reduce[K, V, R any](in Pairs[K, V], f func(key K, values iter.Seq[V]) (R, e
 
 // output ends the last stage with lines of text.
 func (p Pairs[K, V]) output() (*node, error) {
+	if p.link == nil {
+		return nil, errors.New("its output is a Pairs that no function has made")
+	}
 	c, err := codecsOf[K, V]()
 	last := p.from
 	last.link = func(x *execution) func() error {

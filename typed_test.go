@@ -282,6 +282,21 @@ func TestWordsAgreeWithAMap(t *testing.T) {
 	}
 }
 
+// TestPlanPanics: the zero value of a dataset between others is an error of the job, and ends no program that has it.
+func TestPlanPanics(t *testing.T) {
+	for name, build := range map[string]func(struct{}) (b4.Output, error){
+		"pairs": func(struct{}) (b4.Output, error) { return b4.Combine(b4.Pairs[string, int]{}, b4.Sum[int]), nil },
+		"dataset": func(struct{}) (b4.Output, error) {
+			return b4.Map(nil, func(*b4.Task, string, b4.Emit[string, int]) error { return nil }), nil
+		},
+	} {
+		_, err := bridgefourtest.Run(t.Context(), b4.New(name, build), bridgefourtest.Input{Items: []string{"x"}})
+		if err == nil || !strings.HasPrefix(err.Error(), "job "+name+": panic: ") {
+			t.Errorf("%s: Run() = %v, want the panic as an error", name, err)
+		}
+	}
+}
+
 func TestTypedErrors(t *testing.T) {
 	enough := errors.New("enough")
 	fails := func(struct{}) (b4.Output, error) {
@@ -310,10 +325,16 @@ func TestTypedErrors(t *testing.T) {
 		"partitions": {
 			b4.New("j", fails, b4.Partitions(-2)),
 			bridgefourtest.Input{Items: []string{"ok"}},
-			"job j: Partitions(-2): want at least 1, or 0 for a number that fits the size of the input",
+			"job j: option Partitions(-2): want 1 to 65536, or 0 for a number that fits the size of the input",
 		},
-		"setting": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
-		"unknown": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
+		"more partitions": {
+			b4.New("j", fails, b4.Partitions(65537)),
+			bridgefourtest.Input{Items: []string{"ok"}},
+			"job j: option Partitions(65537): want 1 to 65536, or 0 for a number that fits the size of the input",
+		},
+		"zero pairs": {b4.New("z", func(struct{}) (b4.Output, error) { return b4.Pairs[string, int]{}, nil }), bridgefourtest.Input{}, "job z: its output is a Pairs that no function has made"},
+		"setting":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
+		"unknown":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
 		"required": {b4.New("r", func(struct {
 			X string `b4:",required"`
 		},
@@ -329,6 +350,37 @@ func TestTypedErrors(t *testing.T) {
 			}),
 			bridgefourtest.Input{},
 			"job d: field X of struct { X int \"b4:\\\",default=y\\\"\" }: the default is not an integer such as 30",
+		},
+		"tag": {
+			b4.New("d", func(struct {
+				X int `b4:"default=1"`
+			},
+			) (b4.Output, error) {
+				return nil, nil
+			}),
+			bridgefourtest.Input{},
+			"job d: field X of struct { X int \"b4:\\\"default=1\\\"\" }: \"default=1\" is no name of a setting; a tag is NAME, \",default=VALUE\" or \",required\", or a name and one of these",
+		},
+		"hidden": {
+			b4.New("d", func(struct {
+				x int `b4:"x"`
+			},
+			) (b4.Output, error) {
+				return nil, nil
+			}),
+			bridgefourtest.Input{},
+			"job d: field x of struct { x int \"b4:\\\"x\\\"\" } has a tag, but is not exported",
+		},
+		"twice": {
+			b4.New("d", func(struct {
+				X int
+				Y int `b4:"x"`
+			},
+			) (b4.Output, error) {
+				return nil, nil
+			}),
+			bridgefourtest.Input{},
+			"job d: field Y of struct { X int; Y int \"b4:\\\"x\\\"\" }: another field is the setting x",
 		},
 		"nothing": {b4.New("n", func(struct{}) (b4.Output, error) { return nil, nil }), bridgefourtest.Input{}, "job n: its building function has returned neither an output nor an error"},
 		"type": {b4.New("t", func(struct{}) (b4.Output, error) {

@@ -113,7 +113,8 @@ const TypeOutcomeUnknown = "urn:bridgefour:outcome-unknown"
 
 // OutcomeUnknown is 503: the request may have been carried out, or may still be. Sent again it may be carried out twice, unless it has an Idempotency-Key.
 func OutcomeUnknown(format string, args ...any) *Problem {
-	p := Unavailable(format, args...)
+	p := Unavailable(format+": the request may have been carried out, or may still be; see whether it was before you send it again "+
+		"(one with an Idempotency-Key can be sent again at once)", args...)
 	p.Type = TypeOutcomeUnknown
 	return p
 }

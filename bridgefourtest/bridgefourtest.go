@@ -24,7 +24,7 @@ const partitionsDefault = 3
 // memory is what a task may take for its tables, in bytes.
 const memory = 1 << 20
 
-// Input is the input of a job: one task per file, per Pack of them, or per item.
+// Input is the input of a job: one task per file, per Pack of them, or per item. With neither files nor items, a job that needs no input has one task, and others have none.
 type Input struct {
 	// Files are the contents of the input files.
 	Files []string
@@ -32,7 +32,8 @@ type Input struct {
 	Names []string
 	// Records is the kind of records of the files, as with --records. Defaults to lines.
 	Records string
-	// Header is the number of lines at the beginning of each file that are no records, as with --header.
+	// Header is the number of lines at the beginning of each file that are no records, as with --header. Defaults to none, also of csv, unlike
+	// --records csv.
 	Header int
 	// Pack is how many files share a task, as small ones do. Defaults to 1.
 	Pack int
@@ -68,9 +69,12 @@ func (r *Result) Text() string {
 // task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting", or that of a submit, which refuses settings and records.
 func Run(ctx context.Context, job bridgefour.Job, input Input) (Result, error) {
 	r := run{input: input, result: Result{PartsAreResult: true}}
+	if n := input.Partitions; n < 0 || n > stage.PartitionsMax {
+		return Result{}, fmt.Errorf("%d partitions; want 1 to %d, or 0 for %d", n, stage.PartitionsMax, partitionsDefault)
+	}
 	if described, ok := job.(bridgefour.Describer); ok {
 		d := described.Describe()
-		r.first = d.FirstSuccess
+		r.first, r.single = d.FirstSuccess, d.NoInput && len(input.Files)+len(input.Items) == 0
 		kind, _, _ := strings.Cut(cmp.Or(input.Records, "lines"), ":")
 		if len(d.Records) > 0 && !slices.Contains(d.Records, kind) {
 			return Result{}, fmt.Errorf("%s reads records of the kinds %s, and not %s", job.Name(), strings.Join(d.Records, ", "), kind)
@@ -91,6 +95,7 @@ type run struct {
 	log    bytes.Buffer
 	result Result
 	first  bool  // the first task that succeeds ends the job
+	single bool  // there is one task, and no input
 	failed error // of the first task that has failed, if another one may succeed
 }
 
@@ -118,7 +123,7 @@ func (r *run) mapper(ctx context.Context, job bridgefour.Job) error {
 		return err
 	}
 	task := mapper.NewTask()
-	for i, split := range splits(r.input) {
+	for i, split := range r.splits() {
 		var part bytes.Buffer
 		err := task.Run(ctx, &hooks.TaskSpec{
 			JobID: 1, Index: uint64(i), Attempt: 1, Settings: r.input.Settings, Input: split.path, Item: split.item, Source: &split, Output: &part, Log: &r.log, Memory: memory,
@@ -152,7 +157,7 @@ func (r *run) stages(ctx context.Context, job stage.Job) error {
 		return err
 	}
 	var tasks []stage.Task
-	for _, split := range splits(r.input) {
+	for _, split := range r.splits() {
 		tasks = append(tasks, stage.Task{Path: split.path, Item: split.item, Split: &split, Records: r.input.Records})
 	}
 	line := program.Stages()
@@ -214,7 +219,11 @@ func each(parts []string) iter.Seq2[hooks.PartSpec, error] {
 }
 
 // splits are those of the input: a file each, or several, or an item.
-func splits(input Input) (list []split) {
+func (r *run) splits() (list []split) {
+	if r.single {
+		return []split{{}}
+	}
+	input := &r.input
 	for i, text := range input.Files {
 		path := fmt.Sprintf("input-%d", i)
 		if i < len(input.Names) {

@@ -127,6 +127,8 @@ func TestRunRefuses(t *testing.T) {
 		want  string
 	}{
 		{bridgefourtest.Input{Records: "csv", Settings: map[string]string{"pattern": "x"}}, "grep reads records of the kinds lines, jsonl, and not csv"},
+		{bridgefourtest.Input{Partitions: -1}, "-1 partitions; want 1 to 65536, or 0 for 3"},
+		{bridgefourtest.Input{Partitions: 65537}, "65537 partitions; want 1 to 65536, or 0 for 3"},
 		{bridgefourtest.Input{Settings: map[string]string{"pattern": "("}}, `invalid setting pattern="(": want a regular expression`},
 	} {
 		test.input.Files = []string{"x\n"}

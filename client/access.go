@@ -253,10 +253,7 @@ func (c *Client) RotateAuthority(ctx context.Context) (api.Authority, error) {
 // RotateKey replaces the cluster key, and makes a certificate authority of the new one. Certificates of the key before are accepted until all machines
 // have renewed theirs, or, with now, until those that are connected have.
 func (c *Client) RotateKey(ctx context.Context, now bool) (api.Authority, error) {
-	path := authoritiesPath + "?key=true"
-	if now {
-		path += "&now=true"
-	}
+	path := withQuery(authoritiesPath, parameters{"key": true, "now": now})
 	return ask[api.Authority](ctx, c, request{method: http.MethodPost, path: path, timeout: keyTimeout})
 }
 

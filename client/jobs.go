@@ -12,6 +12,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -27,26 +28,12 @@ func JobPath(id uint64) string { return "/v1/jobs/" + strconv.FormatUint(id, 10)
 
 // JobsPath is the path of a page of jobs.
 func JobsPath(q api.JobQuery) string {
-	v := url.Values{}
-	if len(q.Status) > 0 {
-		v.Set("status", strings.Join(q.Status, ","))
-	}
-	if q.User != "" {
-		v.Set("user", q.User)
-	}
-	return withPage("/v1/jobs", v, q.Limit, q.Cursor)
+	return withQuery("/v1/jobs", parameters{"status": strings.Join(q.Status, ","), "user": q.User, "limit": max(0, q.Limit), "cursor": q.Cursor})
 }
 
 // TasksPath is the path of a page of tasks.
 func TasksPath(id uint64, q api.TaskQuery) string {
-	v := url.Values{}
-	if q.Stage != "" {
-		v.Set("stage", q.Stage)
-	}
-	if q.Status != "" {
-		v.Set("status", q.Status)
-	}
-	return withPage(JobPath(id)+"/tasks", v, q.Limit, q.Cursor)
+	return withQuery(JobPath(id)+"/tasks", parameters{"stage": q.Stage, "status": q.Status, "limit": max(0, q.Limit), "cursor": q.Cursor})
 }
 
 // TaskPath is the path of a task.
@@ -56,11 +43,11 @@ func TaskPath(id uint64, stage string, index uint64) string {
 
 // ExplainPath is the path of the explanation of a job, or of a task if stage is not empty.
 func ExplainPath(id uint64, stage string, index uint64) string {
-	path := JobPath(id) + "/explain"
+	p := parameters{}
 	if stage != "" {
-		path += "?task=" + taskName(stage, index)
+		p["task"] = fmt.Sprintf("%s/%d", stage, index)
 	}
-	return path
+	return withQuery(JobPath(id)+"/explain", p)
 }
 
 // Paths of the cluster and its members.
@@ -73,16 +60,15 @@ const (
 // WorkerPath is the path of a worker.
 func WorkerPath(id uint64) string { return WorkersPath + "/" + strconv.FormatUint(id, 10) }
 
-func taskName(stage string, index uint64) string {
-	return url.QueryEscape(stage + "/" + strconv.FormatUint(index, 10))
-}
+// parameters are those of a query, by name. Zero values are left out.
+type parameters map[string]any
 
-func withPage(path string, v url.Values, limit int, cursor string) string {
-	if limit > 0 {
-		v.Set("limit", strconv.Itoa(limit))
-	}
-	if cursor != "" {
-		v.Set("cursor", cursor)
+func withQuery(path string, p parameters) string {
+	v := url.Values{}
+	for name, value := range p {
+		if !reflect.ValueOf(value).IsZero() {
+			v.Set(name, fmt.Sprint(value))
+		}
 	}
 	if len(v) == 0 {
 		return path

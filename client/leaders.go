@@ -21,9 +21,6 @@ func (c *Client) AddLeader(ctx context.Context, address string) (api.LeaderNode,
 
 // RemoveLeader removes a leader from the cluster. It is refused if no majority would be left, unless force is set.
 func (c *Client) RemoveLeader(ctx context.Context, id uint64, force bool) error {
-	path := LeadersPath + "/" + strconv.FormatUint(id, 10)
-	if force {
-		path += "?force=true"
-	}
+	path := withQuery(LeadersPath+"/"+strconv.FormatUint(id, 10), parameters{"force": force})
 	return c.call(ctx, request{method: http.MethodDelete, path: path, again: true, timeout: time.Minute}, nil) // again: a leader that has been removed is no error
 }

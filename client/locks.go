@@ -279,7 +279,7 @@ func (c *Client) LockBatch(ctx context.Context, operations []api.LockOperation) 
 // Locks returns the names that are held or waited for, data first, page by page. The sequence ends after its first error.
 func (c *Client) Locks(ctx context.Context) iter.Seq2[api.Lock, error] {
 	return pages("", func(cursor string) ([]api.Lock, string, error) {
-		list, err := ask[api.LockList](ctx, c, get(withPage(LocksPath, url.Values{}, 0, cursor)))
+		list, err := ask[api.LockList](ctx, c, get(withQuery(LocksPath, parameters{"cursor": cursor})))
 		return list.Locks, list.Next, err
 	})
 }

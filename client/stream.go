@@ -10,8 +10,6 @@ import (
 	"iter"
 	"maps"
 	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -86,21 +84,8 @@ type parts struct {
 }
 
 func (p *parts) path() string {
-	v := url.Values{}
-	if p.query.Unordered {
-		v.Set("unordered", "true")
-	}
-	if p.query.Inputs {
-		v.Set("inputs", "true")
-	}
-	if p.query.Sums {
-		v.Set("sums", "true")
-	}
-	if p.query.Task > 0 || p.query.Offset > 0 {
-		v.Set("task", strconv.FormatUint(p.query.Task, 10))
-		v.Set("offset", strconv.FormatUint(p.query.Offset, 10))
-	}
-	return JobPath(p.query.Job) + "/parts?" + v.Encode()
+	q := &p.query
+	return withQuery(JobPath(q.Job)+"/parts", parameters{"unordered": q.Unordered, "inputs": q.Inputs, "sums": q.Sums, "task": q.Task, "offset": q.Offset})
 }
 
 // read implements reader.
@@ -167,20 +152,14 @@ func (p *parts) fresh(part *api.Part) bool {
 
 // LogsPath is the path of the logs that q selects, as JSON lines.
 func LogsPath(q api.LogQuery) string {
-	v := url.Values{}
+	p := parameters{"follow": q.Follow, "failed": q.Failed}
 	if q.OneTask {
-		v.Set("task", q.Stage+"/"+strconv.FormatUint(q.Index, 10))
-	}
-	if q.Follow {
-		v.Set("follow", "true")
-	}
-	if q.Failed {
-		v.Set("failed", "true")
+		p["task"] = fmt.Sprintf("%s/%d", q.Stage, q.Index)
 	}
 	if !q.Since.IsZero() {
-		v.Set("since", q.Since.UTC().Format(time.RFC3339Nano))
+		p["since"] = q.Since.UTC().Format(time.RFC3339Nano)
 	}
-	return withPage(JobPath(q.Job)+"/logs", v, 0, "")
+	return withQuery(JobPath(q.Job)+"/logs", p)
 }
 
 // logsQuietMax bounds the silence of a followed log: empty lines are sent as heartbeats.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/keytable"
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
@@ -180,7 +181,7 @@ func (c *counter) scan(t *stage.Task, block []byte) error {
 	plain := bytes.IndexByte(block, '\r') < 0 && int64(len(block)) <= c.lines.max
 	for from := 0; from < len(block); {
 		var key []byte
-		var words keyWords
+		var words keytable.Words
 		var v decimal
 		at, number, ok := from, 1, true
 		for ; ; number++ {

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"unsafe"
 
+	"github.com/bridgefour/bridgefour/internal/keytable"
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
@@ -48,7 +49,7 @@ func (s *fieldScanner) ends(word uint64) uint64 {
 }
 
 // key is the end of the field that begins at an offset, and its words. Without the branch at its last word, a line takes 24 ns instead of 23.
-func (s *fieldScanner) key(at int) (end int, k keyWords) {
+func (s *fieldScanner) key(at int) (end int, k keytable.Words) {
 	for i := 0; ; i++ {
 		word, n := binary.LittleEndian.Uint64(s.text[at:]), 64
 		found := s.ends(word)
@@ -58,11 +59,11 @@ func (s *fieldScanner) key(at int) (end int, k keyWords) {
 		}
 		switch i {
 		case 0:
-			k.head = word
+			k.Head = word
 		case 1:
-			k.tail = word
+			k.Tail = word
 		}
-		k.hash = mixWord(k.hash, word)
+		k.Hash = keytable.Mix(k.Hash, word)
 		if at += n / 8; found != 0 {
 			return at, k
 		}
@@ -115,7 +116,7 @@ func (s *fieldScanner) decimal(at int) (d decimal, end int, ok bool) {
 type countTable struct {
 	task     *stage.Task
 	numbers  bool
-	keys     keyTable[usual]
+	keys     keytable.Table[usual]
 	exact    []statistics // of keys whose values are not all usual
 	decimals int          // of the usual values: they are in units of 10^-decimals
 	lines    uint64       // since the usual values were folded
@@ -141,13 +142,13 @@ func (c *countTable) reset(t *stage.Task, numbers bool) {
 }
 
 func (c *countTable) clear() {
-	c.keys.clear()
+	c.keys.Clear()
 	c.exact, c.decimals, c.lines = c.exact[:0], 0, 0
 }
 
 // add adds a usual value.
-func (c *countTable) add(key []byte, words keyWords, v decimal) {
-	p, _ := c.keys.at(key, words)
+func (c *countTable) add(key []byte, words keytable.Words, v decimal) {
+	p, _ := c.keys.At(key, words)
 	value := v.value
 	if v.decimals != c.decimals {
 		if v.decimals > c.decimals {
@@ -170,7 +171,7 @@ func (c *countTable) add(key []byte, words keyWords, v decimal) {
 
 // addExact adds any value.
 func (c *countTable) addExact(key []byte, n number) {
-	p, _ := c.keys.at(key, wordsOf(key))
+	p, _ := c.keys.At(key, keytable.WordsOf(key))
 	c.merge(p, exactly(n))
 }
 
@@ -188,13 +189,12 @@ func (c *countTable) merge(p *usual, s statistics) {
 
 // fold makes the usual values exact ones.
 func (c *countTable) fold() {
-	_ = c.keys.each(func(_ []byte, p *usual) error {
+	for _, p := range c.keys.All() {
 		if p.count > 0 {
 			c.merge(p, statistics{count: p.count, sum: scaled(p.sum, c.decimals), min: scaled(p.min, c.decimals), max: scaled(p.max, c.decimals)})
 			p.count, p.sum = 0, 0
 		}
-		return nil
-	})
+	}
 	c.lines = 0
 }
 
@@ -203,7 +203,7 @@ func (c *countTable) bounded() error {
 	if c.lines > foldLines-blockKept {
 		c.fold()
 	}
-	if c.keys.memory()+int64(len(c.exact))*int64(unsafe.Sizeof(statistics{})) < min(c.task.Memory, tableMax) { //nolint:gosec // small
+	if c.keys.Memory()+int64(len(c.exact))*int64(unsafe.Sizeof(statistics{})) < min(c.task.Memory, keytable.MemoryMax) { //nolint:gosec // small
 		return nil
 	}
 	return c.flush()
@@ -212,10 +212,12 @@ func (c *countTable) bounded() error {
 // flush emits the statistics of all keys, and empties the table.
 func (c *countTable) flush() error {
 	c.fold()
-	err := c.keys.each(func(key []byte, p *usual) error {
+	defer c.clear()
+	for key, p := range c.keys.All() {
 		c.value = c.exact[p.exact-1].appendTo(c.value[:0], c.numbers)
-		return c.task.Emit(key, c.value)
-	})
-	c.clear()
-	return err
+		if err := c.task.Emit(key, c.value); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/keytable"
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
@@ -37,13 +38,28 @@ func newDistinct(cfg distinctConfig) (stage.Program, error) {
 	return &distinct{distinctConfig: cfg, sep: sep}, err
 }
 
+// firstOnly filters the keys of a task: it drops those that it has seen, as far as its memory goes.
+type firstOnly struct{ keytable.Bounded[struct{}] }
+
+// wants reports whether a key may be the first of its kind.
+func (f *firstOnly) wants(key []byte) bool {
+	if f.Passes(key) {
+		return true
+	}
+	if f.Full(key) {
+		f.Empty()
+	}
+	_, isNew := f.At(key, keytable.WordsOf(key))
+	return isNew
+}
+
 // Stages are two.
 func (*distinct) Stages() []stage.Stage { return twoStages("distinct", stage.ByRange) }
 
 // Run emits the texts of a split, each once as far as memory goes, or writes those of a range.
 func (d *distinct) Run(_ context.Context, t *stage.Task) error {
 	if t.Stage == 0 {
-		d.first.begin(t.Memory)
+		d.first.Begin(t.Memory)
 		return d.lines.eachLine(t, func(line []byte) error {
 			value := line
 			if d.Field > 0 {

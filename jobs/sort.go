@@ -72,7 +72,7 @@ func (*sorter) Stages() []stage.Stage { return twoStages("sort", stage.ByRange) 
 func (s *sorter) Run(_ context.Context, t *stage.Task) error {
 	if t.Stage == 0 {
 		if s.Unique {
-			s.first.begin(t.Memory)
+			s.first.Begin(t.Memory)
 		}
 		if s.place == lineIsKey && !s.Unique {
 			return s.lines.eachLine(t, func(line []byte) error { return t.Emit(line, nil) })

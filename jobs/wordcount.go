@@ -44,10 +44,11 @@ func WordCount() b4.Job {
 			flush()
 			return nil
 		})
-		counts := b4.Reduce(words, func(_ []byte, counts iter.Seq[uint64]) (sum uint64, _ error) {
-			for n := range counts {
-				sum += n
-			}
+		var sum uint64
+		add := func(n uint64) bool { sum += n; return true } // a loop over counts would be two allocations for each word
+		counts := b4.Reduce(words, func(_ []byte, counts iter.Seq[uint64]) (uint64, error) {
+			sum = 0
+			counts(add)
 			return sum, nil
 		})
 		type frequency struct {

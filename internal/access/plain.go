@@ -54,12 +54,10 @@ func CheckServer(ctx context.Context, c net.Conn, address string) error {
 	defer cancel()
 	uid, err := peerUser(c)
 	for wait := time.Millisecond; errors.Is(err, errNoSocket) && ctx.Err() == nil; wait = min(2*wait, acceptCheck) {
-		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-		case <-timer.C:
+		case <-time.After(wait):
 		}
-		timer.Stop()
 		uid, err = peerUser(c)
 	}
 	switch {

@@ -21,13 +21,14 @@ const module = "github.com/bridgefour/bridgefour"
 
 // allowed is what each package may import of ours. Those that wire things together are in wiring.
 var allowed = map[string][]string{
-	"":                        {"internal/bytesize", "internal/hooks", "internal/pages", "internal/record", "internal/stage"},
+	"":                        {"internal/bytesize", "internal/hooks", "internal/keytable", "internal/pages", "internal/record", "internal/stage"},
 	"internal/bytesize":       {},
 	"internal/hooks":          {},
 	"api":                     {},
+	"internal/keytable":       {"internal/pages"},
 	"internal/pages":          {},
 	"internal/heap":           {},
-	"jobs":                    {"", "internal/pages", "internal/stage"},
+	"jobs":                    {"", "internal/keytable", "internal/pages", "internal/stage"},
 	"engine":                  {"", "internal/cli"},
 	"examples/exampletest":    {},
 	"examples/words":          {"", "engine"},

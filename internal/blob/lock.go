@@ -29,11 +29,9 @@ func (*Files) LockDir(ctx context.Context, dir Location) (unlock func(), err err
 		default:
 			return unlock, nil // locked, or not supported
 		}
-		timer := time.NewTimer(wait)
 		select {
-		case <-timer.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
-			timer.Stop()
 			unlock()
 			return nil, context.Cause(ctx)
 		}

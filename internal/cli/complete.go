@@ -156,7 +156,6 @@ func (a *app) completionCommand() *cobra.Command {
 		Args:      oneArg("a shell"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
-			root.Use = a.baseName() // the command that is completed, whatever its folder
 			switch args[0] {
 			case "bash":
 				return root.GenBashCompletionV2(a.stdout, true)

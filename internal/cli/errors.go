@@ -236,7 +236,7 @@ func wantedValue(invalid *pflag.InvalidValueError) string {
 
 // commandName is what is typed after bridgefour.
 func commandName(cmd *cobra.Command) string {
-	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().CommandPath()+" ")
 }
 
 // didYouMean is a suffix for an error message that suggests the closest of names; empty if none is close.

@@ -24,33 +24,27 @@ import (
 
 // itemFlags are the flags of lists and of their placeholders.
 type itemFlags struct {
-	lines          string
-	null           bool
-	csv            string
-	sep            string
-	rng            string
-	each           []string
-	shuffle        bool
-	limit          uint64
-	batch          uint64
-	shell          string
-	placeholder    string
-	noPlaceholders bool
+	lines string
+	null  bool
+	csv   string
+	sep   string
+	rng   string
+	each  []string
 }
 
-func (f *itemFlags) add(fs *pflag.FlagSet) {
+func (f *itemFlags) add(fs *pflag.FlagSet, asked *api.JobRequest) {
 	fs.StringVar(&f.lines, "lines", "", "instead of --input: one task per line of `file`, which may be compressed; - is standard input")
 	fs.BoolVarP(&f.null, "null", "0", false, "the items of --lines end in a zero byte")
 	fs.StringVar(&f.csv, "csv", "", "instead of --input: one task per row of a CSV `file`, whose columns are {name} or {2}; - is standard input")
 	fs.StringVar(&f.sep, "sep", ",", "`character` between the columns of --csv, such as ; or \\t")
 	fs.StringVar(&f.rng, "range", "", "instead of --input: one task per number from `A-B[:STEP][,…]`; zeros before a number are kept")
 	fs.StringArrayVar(&f.each, "each", nil, "`NAME=a,b,c` or NAME=1-9: one task per value, {NAME}; several make one task per combination; repeatable")
-	fs.BoolVar(&f.shuffle, "shuf", false, "run the items of a list in a random order")
-	fs.Uint64Var(&f.limit, "limit", 0, "at most `N` items of a list (after --shuf: a random sample)")
-	fs.Uint64Var(&f.batch, "batch", 0, "`N` items of a list per task: {} becomes N arguments; a command without it reads them, one a line")
-	fs.StringVar(&f.shell, "shell", "", "instead of a program: run `command line` by sh -c, with every value quoted")
-	fs.StringVarP(&f.placeholder, "placeholder", "I", "", "`string` that is the only placeholder, instead of {} and the others")
-	fs.BoolVar(&f.noPlaceholders, "no-placeholders", false, "nothing in the command is a placeholder; an item of a list is its last argument")
+	fs.BoolVar(&asked.Shuffle, "shuf", false, "run the items of a list in a random order")
+	fs.Uint64Var(&asked.Limit, "limit", 0, "at most `N` items of a list (after --shuf: a random sample)")
+	fs.Uint64Var(&asked.Batch, "batch", 0, "`N` items of a list per task: {} becomes N arguments; a command without it reads them, one a line")
+	fs.StringVar(&asked.Program.Shell, "shell", "", "instead of a program: run `command line` by sh -c, with every value quoted")
+	fs.StringVarP(&asked.Program.Placeholder, "placeholder", "I", "", "`string` that is the only placeholder, instead of {} and the others")
+	fs.BoolVar(&asked.Program.NoPlaceholders, "no-placeholders", false, "nothing in the command is a placeholder; an item of a list is its last argument")
 }
 
 // sources are the words that begin a list of values among the arguments, as in GNU parallel.
@@ -66,7 +60,6 @@ func cutSources(args []string) (rest, lists []string) {
 
 // requestItems sets the lists of the request; given is the flag of its first one, if any.
 func (a *app) requestItems(cmd *cobra.Command, f *jobFlags, given string, lists []string, r *api.JobRequest) (err error) {
-	r.Shuffle, r.Limit, r.Batch = f.shuffle, f.limit, f.batch
 	for _, name := range []string{"limit", "batch"} {
 		if v := cmd.Flags().Lookup(name); v.Changed && v.Value.String() == "0" {
 			return usagef(cmd, "--%s is 0: want at least 1", name)

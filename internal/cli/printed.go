@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -57,19 +56,18 @@ func printedSince(w io.Writer, begin *place) io.ReadCloser {
 	}{bufio.NewReader(io.NewSectionReader(file, begin.Offset, at.Offset-begin.Offset)), file}
 }
 
-// continuing is a writer of outputs that leaves out what is printed already.
+// continuing is a writer of outputs that leaves out what is printed already. If that is not what the outputs begin with, it writes nothing.
 type continuing struct {
 	w       io.Writer
-	printed io.Reader
-	differs func(at int64) // is called if outputs are others from there on
-	equal   int64          // so many bytes were the same
-	line    []byte         // the last of them, from the beginning of a line on
-	over    bool
+	printed io.Reader // what is not compared yet
+	equal   int64     // so many bytes were the same
+	over    bool      // all of printed was
+	differs bool
 }
 
 func (c *continuing) Write(p []byte) (int, error) {
 	for rest := p; !c.over; {
-		if len(rest) == 0 {
+		if c.differs || len(rest) == 0 {
 			return len(p), nil
 		}
 		text := make([]byte, min(len(rest), 64<<10))
@@ -79,23 +77,33 @@ func (c *continuing) Write(p []byte) (int, error) {
 			same++
 		}
 		c.equal += int64(same)
-		c.line = append(c.line, rest[:same]...)
-		c.line = c.line[bytes.LastIndexByte(c.line, '\n')+1:]
 		rest = rest[same:]
 		switch ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF); {
 		case same < n:
-			c.differs(c.equal - int64(len(c.line)))
-			rest = append(c.line, rest...)
+			c.differs = true
 		case err != nil && !ended:
 			return len(p) - len(rest), err
-		case !ended:
-			continue
+		case ended:
+			c.over = true
+			if _, err := c.w.Write(rest); err != nil {
+				return 0, err
+			}
+			return len(p), nil
 		}
-		c.over, c.line = true, nil
-		if _, err := c.w.Write(rest); err != nil {
-			return 0, err
-		}
-		return len(p), nil
 	}
 	return c.w.Write(p)
+}
+
+// end reports whether all that was printed is what the outputs, of which there are no more, begin with.
+func (c *continuing) end() (bool, error) {
+	if c.differs || c.over {
+		return !c.differs, nil
+	}
+	switch _, err := io.ReadFull(c.printed, make([]byte, 1)); {
+	case errors.Is(err, io.EOF):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	return false, nil
 }

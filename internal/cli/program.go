@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -26,6 +29,9 @@ import (
 func MainOfJobs(all []bridgefour.Job) int {
 	a := processApp("", all)
 	a.program, a.own = placeholder.Quote(os.Args[0]), true
+	if executable, err := os.Executable(); err == nil && isGoRun(executable) {
+		a.program = goRun()
+	}
 	a.stderr.program = a.program
 	args := os.Args[1:]
 	if err := a.checkJobs(all); err != nil {
@@ -89,16 +95,34 @@ func (a *app) baseName() string {
 	return "bridgefour"
 }
 
-// owner is the path of this program if the job of a request is its own.
+// owner is the path of this program, or the command that builds and runs it, if the job of a request is its own.
 func (a *app) owner(req *api.JobRequest) string {
 	if !a.own || req.Program.Builtin == "" {
 		return ""
 	}
 	path, err := os.Executable()
-	if err != nil {
+	switch {
+	case err != nil:
 		return os.Args[0]
+	case isGoRun(path):
+		return goRun()
 	}
 	return path
+}
+
+// goRunPath matches the paths of executables that "go run" makes: the file is gone when it ends, or lies in the build cache.
+var goRunPath = regexp.MustCompile(`/go-build[0-9]+/b001/exe/[^/]+$|/[0-9a-f]{64}-d/[^/]+$`)
+
+func isGoRun(executable string) bool { return goRunPath.MatchString(filepath.ToSlash(executable)) }
+
+const goRunCommand = "go run "
+
+// goRun is the command that runs a program which "go run" has built, in its module. Of a program that was named by its files, it is that of the folder.
+func goRun() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" && info.Path != "command-line-arguments" {
+		return goRunCommand + info.Path
+	}
+	return goRunCommand + "."
 }
 
 // renamed names a program instead of bridgefour in a text that quotes its commands, as in 'bridgefour jobs'.
@@ -111,7 +135,7 @@ func (a *app) nameOwn(root *cobra.Command) {
 	if !a.own {
 		return
 	}
-	root.Use = a.program
+	root.Use, root.Annotations = a.baseName(), map[string]string{cobra.CommandDisplayNameAnnotation: a.program}
 	commands := []*cobra.Command{root}
 	for len(commands) > 0 {
 		c := commands[0]
@@ -182,8 +206,9 @@ type jobDescription struct {
 	Collects bool                 `json:"collects,omitempty"`
 	First    bool                 `json:"first_success,omitempty"` // done when one task succeeds
 	Records  []string             `json:"records,omitempty"`       // kinds that it reads; none: all
-	Stages   []stageDescription   `json:"stages,omitempty"`        // with the defaults of the settings; none if a setting is required
+	Stages   []stageDescription   `json:"stages,omitempty"`        // with the defaults of the settings; none if these are not enough
 	Settings []settingDescription `json:"settings,omitempty"`
+	Error    string               `json:"error,omitempty"` // of the job itself: it cannot be run
 }
 
 type stageDescription struct {
@@ -200,17 +225,22 @@ type settingDescription struct {
 	Required bool   `json:"required,omitempty"`
 }
 
-// describe prints jobs of the program as JSON.
+// describe prints jobs of the program as JSON. The error is about those that cannot be run.
 func (a *app) describe(jobs []bridgefour.Job) error {
 	list := make([]jobDescription, 0, len(jobs))
+	var broken error
 	for _, job := range jobs {
-		list = append(list, describeJob(job))
+		d := describeJob(job)
+		if list = append(list, d); d.Error != "" {
+			broken = errors.Join(broken, errors.New(d.Error))
+		}
 	}
 	e := json.NewEncoder(a.stdout)
 	e.SetIndent("", "  ")
-	return e.Encode(struct {
+	err := e.Encode(struct {
 		Jobs []jobDescription `json:"jobs"`
 	}{list})
+	return errors.Join(err, broken)
 }
 
 func describeJob(job bridgefour.Job) jobDescription {
@@ -224,12 +254,19 @@ func describeJob(job bridgefour.Job) jobDescription {
 		out.Settings = append(out.Settings, settingDescription{s.Key, kind, s.Usage, s.Default, s.Required})
 	}
 	staged, ok := job.(stage.Job)
-	if !ok {
+	switch {
+	case d.Broken != nil:
+		out.Error = fmt.Sprintf("job %s: %v", d.Name, d.Broken)
+		return out
+	case !ok:
 		out.Stages = []stageDescription{{Name: "map"}}
 		return out
 	}
 	p, err := staged.Plan(nil)
 	if err != nil {
+		if _, defect := errors.AsType[*stage.DefectError](err); defect {
+			out.Error = err.Error()
+		}
 		return out
 	}
 	for i, s := range p.Stages() {

@@ -50,3 +50,17 @@ func TestWorkerLabels(t *testing.T) {
 		t.Errorf("a worker without jobs of its own has the labels %v", stock)
 	}
 }
+
+// The executable of "go run" is gone when it ends, so that it is not named.
+func TestIsGoRun(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/tmp/go-build3009692384/b001/exe/words": true,
+		"/home/x/.cache/go-build/5e/5ecb33de7efff64e08d38d15156b0032184475aec0cd4134b9ec36ff7f80bd1e-d/words": true,
+		"/home/x/go-build/words": false,
+		"/home/x/exe/words":      false,
+	} {
+		if got := isGoRun(path); got != want {
+			t.Errorf("isGoRun(%q) = %v, want %v", path, got, want)
+		}
+	}
+}

@@ -32,60 +32,47 @@ const linesInMemory = 1 << 20
 type jobFlags struct {
 	itemFlags
 
-	file          string // describes the job, and the flags replace parts of it; empty: none does
-	name          string
-	inputs        []string
-	dir           string
-	dryRun        bool
-	split         string
-	pack          string
-	records       string
-	header        int
-	output        string
-	overwrite     bool
-	nameParts     string
-	reduce        string
-	combine       string
-	partitions    int
-	keepPartial   bool
-	set           []string
-	env           []string
-	envAll        bool
-	secrets       []string
-	sandbox       bool
-	noNetwork     bool
-	noSpeculation bool
-	retries       int
-	retryDelay    time.Duration
-	maxFails      string
-	delay         time.Duration
-	maxRunning    int
-	timeout       time.Duration
-	grace         time.Duration
-	priority      int
-	slotsPerTask  int
-	memory        string
-	resources     []string
-	labels        []string
-	firstSuccess  bool
-	after         []string
-	locks         []string
-	onConflict    string
+	asked        api.JobRequest // what flags set is sent as it is
+	file         string         // describes the job, and the flags replace parts of it; empty: none does
+	inputs       []string
+	dir          string
+	dryRun       bool
+	split        string
+	pack         string
+	records      string
+	header       int
+	output       string
+	set          []string
+	env          []string
+	envAll       bool
+	secrets      []string
+	retries      int
+	retryDelay   time.Duration
+	delay        time.Duration
+	timeout      time.Duration
+	grace        time.Duration
+	priority     int
+	slotsPerTask int
+	memory       string
+	resources    []string
+	labels       []string
+	after        []string
+	onConflict   string
 }
 
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
 func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob (*, ?, [a-z], {a,b}, and ** for folders at any depth); of run without --cluster, - is standard input, "+
 		"which alone is cut into tasks while it comes; repeatable")
-	f.itemFlags.add(fs)
+	f.itemFlags.add(fs, &f.asked)
 	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
-	fs.BoolVar(&f.overwrite, "overwrite", false, "replace the content of --output once the new output is complete")
-	fs.BoolVar(&f.keepPartial, "keep-partial", false, "publish finished parts, and _PARTIAL, if the job fails or is stopped")
-	fs.StringVar(&f.nameParts, "name-parts", "", "`pattern` of the names of the parts in --output, with placeholders: {sample}.vcf, {/.}.txt, {1}/{2}.csv (default part-NNNNN)")
-	fs.StringVar(&f.reduce, "reduce", "", "a second stage: `command line` for sh -c that reads what the tasks have written, lines KEY<TAB>VALUE, sorted by key; "+
+	fs.BoolVar(&f.asked.Overwrite, "overwrite", false, "replace the content of --output once the new output is complete")
+	fs.BoolVar(&f.asked.KeepPartial, "keep-partial", false, "publish finished parts, and _PARTIAL, if the job fails or is stopped")
+	fs.StringVar(&f.asked.NameParts, "name-parts", "", "`pattern` of the names of the parts in --output, with placeholders: {sample}.vcf, {/.}.txt, {1}/{2}.csv (default part-NNNNN)")
+	fs.StringVar(&f.asked.Program.Reduce, "reduce", "", "a second stage: `command line` for sh -c that reads what the tasks have written, lines KEY<TAB>VALUE, sorted by key; "+
 		"each key goes to one of its tasks, whose outputs are the parts")
-	fs.StringVar(&f.combine, "combine", "", "`command line` for sh -c that shortens what a task has written before --reduce gets it: it reads the lines sorted by key, and writes lines KEY<TAB>VALUE")
-	fs.IntVar(&f.partitions, "partitions", 0, "`number` of tasks of --reduce, or of each later stage of a built-in job, if it is not fixed (default: one for each 64 MiB of input; one for items)")
+	fs.StringVar(&f.asked.Program.Combine, "combine", "", "`command line` for sh -c that shortens what a task has written before --reduce gets it: it reads the lines sorted by key, and writes lines KEY<TAB>VALUE")
+	fs.IntVar(&f.asked.Partitions, "partitions", 0, "`number` of tasks of --reduce, or of each later stage of a built-in job, if it is not fixed (default: one for each 64 MiB of input; one for items)")
 	fs.StringVar(&f.split, "split", "", "maximum split `size`, cut between records; none: one task per file. Only text is cut (default 64MiB; of built-in jobs and with --reduce as much less, "+
 		"but 1MiB at least, as gives each slot 4 tasks)")
 	fs.StringVar(&f.pack, "pack", "", "small files up to this `size` together share a task, 256 at most; none: each is a task (default: those of built-in jobs do if each slot has 4 tasks nevertheless, "+
@@ -100,16 +87,16 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 		"content of FILE without a newline at its end, or that of the variable here; repeatable")
 	fs.StringVar(&f.dir, "dir", "", "working `folder` of the tasks (default: the one here); other paths are still taken from here")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the first commands, the splits and what the job needs, and do nothing else")
-	fs.BoolVar(&f.sandbox, "sandbox", false, "the tasks' commands can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
-	fs.BoolVar(&f.noNetwork, "no-network", false, "the tasks' commands have no network, and no sockets at all (Linux)")
+	fs.BoolVar(&f.asked.Sandbox, "sandbox", false, "the tasks' commands can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
+	fs.BoolVar(&f.asked.NoNetwork, "no-network", false, "the tasks' commands have no network, and no sockets at all (Linux)")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
 	fs.DurationVar(&f.retryDelay, "retry-delay", 0, "`time` before a failed task is run again, such as 30s; each further failure doubles it, up to 16 times "+
 		"as long, and up to an eighth is added at random (default 100ms, up to 30s); other tasks do not wait")
-	fs.StringVar(&f.maxFails, "max-fails", "", "when more than `N|P%` tasks have failed for good, the job fails at once, and what runs is stopped (default: "+
+	fs.StringVar(&f.asked.MaxFails, "max-fails", "", "when more than `N|P%` tasks have failed for good, the job fails at once, and what runs is stopped (default: "+
 		"all tasks run, then the job fails if one has failed)")
 	fs.DurationVar(&f.delay, "delay", 0, "least `time` between the starts of two tasks, such as 500ms")
-	fs.IntVar(&f.maxRunning, "max-running", 0, "at most `N` tasks run at one time, on all workers together (default: as many as there are slots for)")
-	fs.BoolVar(&f.noSpeculation, "no-speculation", false, "a task that takes far longer than others gets no second attempt on another worker beside the first one")
+	fs.IntVar(&f.asked.MaxRunning, "max-running", 0, "at most `N` tasks run at one time, on all workers together (default: as many as there are slots for)")
+	fs.BoolVar(&f.asked.NoSpeculation, "no-speculation", false, "a task that takes far longer than others gets no second attempt on another worker beside the first one")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
 	fs.DurationVar(&f.grace, "grace", 2*time.Second, "`time` between SIGTERM and SIGKILL when an attempt is stopped")
 	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher runs first")
@@ -119,12 +106,12 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.resources, "resource", nil, "countable things of a worker that each attempt has for itself, `NAME=N`, such as gpu=1: it gets their ids "+
 		"in $B4_RESOURCE_NAME (and those of gpu in $CUDA_VISIBLE_DEVICES); repeatable")
 	fs.StringArrayVar(&f.labels, "label", nil, "only workers with this label, `key=value`; repeatable")
-	fs.BoolVar(&f.firstSuccess, "first-success", false, "the job is done when one task succeeds; the others are stopped")
+	fs.BoolVar(&f.asked.FirstSuccess, "first-success", false, "the job is done when one task succeeds; the others are stopped")
 	fs.StringArrayVar(&f.after, "after", nil, "start when these jobs of the cluster have ended, as `JOB[,JOB][:ok|any]`, each a number, 3-7, last or all (of yours that have not ended): ok, the default: they must be done, "+
 		"or this job fails, until a retry of them revives it; any: however they end; repeatable")
-	fs.StringArrayVar(&f.locks, "lock", nil, "named lock `NAME[:MODE]` that the job holds while it runs, exclusive or shared (exclusive); inputs and output are locked without a flag; repeatable")
+	fs.StringArrayVar(&f.asked.Locks, "lock", nil, "named lock `NAME[:MODE]` that the job holds while it runs, exclusive or shared (exclusive); inputs and output are locked without a flag; repeatable")
 	fs.StringVar(&f.onConflict, "on-conflict", "wait", "`wait|fail`: wait for other jobs that use the same data or locks, or be refused")
-	fs.StringVar(&f.name, "name", "", "display name")
+	fs.StringVar(&f.asked.Name, "name", "", "display name")
 }
 
 // jobFlagNames are the names of the flags that add adds.
@@ -148,11 +135,9 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if err != nil {
 		return nil, err
 	}
-	r := &api.JobRequest{
-		Name: f.name, Program: program,
-		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork, NoSpeculation: f.noSpeculation,
-		Partitions: f.partitions, NameParts: f.nameParts, MaxFails: f.maxFails,
-	}
+	asked := f.asked
+	r := &asked
+	r.Program = program
 	if r.Dir, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("working directory: %w", err)
 	}
@@ -164,13 +149,13 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if f.output != "" {
 		r.Output = absolute(r.Dir, f.output)
 	}
-	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name, r.Program.Shell, r.Program.Placeholder, r.NameParts}, f.set, f.labels, f.locks) {
+	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name, r.Program.Shell, r.Program.Placeholder, r.NameParts}, f.set, f.labels, r.Locks) {
 		if !utf8.ValidString(s) {
 			return nil, usagef(cmd, "%q is not valid UTF-8: pass its folder or a matching glob instead; "+
 				"items of --lines may hold any bytes", s)
 		}
 	}
-	r.After, r.Locks = jobsAfter(f.after), f.locks
+	r.After = jobsAfter(f.after)
 	changed := cmd.Flags().Changed
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
 		return nil, err
@@ -254,8 +239,8 @@ func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error
 	if err != nil {
 		return err
 	}
-	if r.MaxRunning = f.maxRunning; cmd.Flags().Changed("max-running") && f.maxRunning < 1 {
-		return usagef(cmd, "--max-running is %d: want at least 1", f.maxRunning)
+	if cmd.Flags().Changed("max-running") && r.MaxRunning < 1 {
+		return usagef(cmd, "--max-running is %d: want at least 1", r.MaxRunning)
 	}
 	return nil
 }
@@ -298,6 +283,7 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, more, lists []string
 	if len(lists) > 0 {
 		return usagef(cmd, "%s is a list, and --input gives files: a job has one kind of input", lists[0])
 	}
+	r.Shuffle, r.Limit, r.Batch = false, 0, 0 // the environment may set them, for lists
 	for _, in := range append(slices.Clip(f.inputs), more...) {
 		switch {
 		case in == "":
@@ -326,7 +312,7 @@ func (a *app) cutInputs(cmd *cobra.Command, f *jobFlags, args []string) (rest, i
 		}
 	}
 	inputs = args[begin:end]
-	if !a.typed["input"] || slices.ContainsFunc(inputs, func(path string) bool { return !exists(path) }) || end-begin == len(args) && f.shell == "" {
+	if !a.typed["input"] || slices.ContainsFunc(inputs, func(path string) bool { return !exists(path) }) || end-begin == len(args) && f.asked.Program.Shell == "" {
 		return args, nil
 	}
 	return slices.Concat(args[:begin], args[end:]), inputs
@@ -458,12 +444,12 @@ func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
 
 // parseProgram parses NAME, -- CMD ARG… or --shell. So many arguments were inputs, and are not in args.
 func (a *app) parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (api.Program, error) {
-	p := api.Program{Shell: f.shell, Reduce: f.reduce, Combine: f.combine, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
+	p := f.asked.Program
 	dash := cmd.ArgsLenAtDash() - inputs
 	switch {
-	case f.shell != "" && len(args) > 0:
+	case p.Shell != "" && len(args) > 0:
 		return p, usagef(cmd, "both --shell and %q are given; a job runs one of them", args[0])
-	case f.shell != "":
+	case p.Shell != "":
 		return p, nil
 	case dash > 0:
 		return p, usagef(cmd, "both a built-in job (%q) and a command after -- are given; a job runs one of them", args[0])

@@ -184,6 +184,9 @@ func (f *follower) watch(ctx context.Context, id uint64, outputs bool) (api.Job,
 	printers.Wait()
 	cancel(nil)
 	watching.Wait()
+	if _, ok := errors.AsType[*replacedError](printed); ok && ended.Status != api.JobDone {
+		printed = nil // that it has failed says more
+	}
 	return ended, cmp.Or(err, printed, logged, f.writeJoblog(outer, id))
 }
 
@@ -345,14 +348,23 @@ func (e *outputError) Unwrap() error { return e.err }
 
 // printOutputs prints the outputs of the tasks of a job until it has ended.
 func (f *follower) printOutputs(ctx context.Context, id uint64) error {
-	w := f.app.stdout
-	if printed := printedSince(w, f.results.begun); printed != nil && !f.results.unordered {
-		defer printed.Close() //nolint:errcheck // only read
-		w = &continuing{w: w, printed: printed, differs: func(at int64) {
-			f.app.stderr.Printf("bridgefour: standard output has other outputs after the first %d bytes, of tasks that were run again or had failed: printing those from there on again", at)
-		}}
+	printed := printedSince(f.app.stdout, f.results.begun)
+	if printed == nil {
+		return f.copyOutputs(ctx, id, &partPrinter{w: f.app.stdout, tag: f.results.tag})
 	}
-	return f.copyOutputs(ctx, id, &partPrinter{w: w, tag: f.results.tag})
+	defer printed.Close() //nolint:errcheck // only read
+	w := &continuing{w: f.app.stdout, printed: printed}
+	if err := f.copyOutputs(ctx, id, &partPrinter{w: w, tag: f.results.tag}); err != nil {
+		return err
+	}
+	switch fits, err := w.end(); {
+	case err != nil:
+		return &outputError{err}
+	case !fits:
+		return &replacedError{job: id, what: fmt.Sprintf("the file of standard output has something else than the outputs of the job after its first %d bytes, as of tasks "+
+			"that had failed or were run again, so that nothing was appended", f.results.begun.Offset+w.equal)}
+	}
+	return nil
 }
 
 // concatPartial is the end of the name of a file that --concat has not completed.
@@ -420,7 +432,7 @@ func (f *follower) copyOutputs(ctx context.Context, id uint64, p *partPrinter) e
 		return &outputError{err}
 	}
 	if len(taken.replaced) > 0 {
-		return &replacedError{job: id, tasks: taken.replaced, again: fmt.Sprintf("%s result %d", f.app.program, id)}
+		return &replacedError{job: id, what: replacedText(taken.replaced), again: fmt.Sprintf("%s result %d", f.app.program, id)}
 	}
 	return nil
 }
@@ -460,20 +472,25 @@ func (t *takenSums) add(part *api.Part) {
 	}
 }
 
-// replacedError says that outputs of a done job were printed before they were made again with another content.
+// replacedError says that what was printed of a done job is not its result.
 type replacedError struct {
 	job   uint64
-	tasks []uint64 // in order
-	again string   // the command that prints the result
+	what  string
+	again string // the command that prints the result
 }
 
 func (e *replacedError) Error() string {
-	what := fmt.Sprintf("the output of task %d was", e.tasks[0])
-	if n := len(e.tasks); n > 1 {
-		what = fmt.Sprintf("the outputs of %d tasks, of which task %d is the first, were", n, e.tasks[0])
+	return fmt.Sprintf("job %d: %s; '%s' prints the whole result", e.job, e.what, e.again)
+}
+
+// replacedText says that the outputs of tasks, in order, were printed before they were made again with another content.
+func replacedText(tasks []uint64) string {
+	what := fmt.Sprintf("the output of task %d was", tasks[0])
+	if n := len(tasks); n > 1 {
+		what = fmt.Sprintf("the outputs of %d tasks, of which task %d is the first, were", n, tasks[0])
 	}
-	return fmt.Sprintf("job %d: what was printed is of two executions: %s printed, and then made again with another content, since something was lost or "+
-		"changed, and the program writes something else each time; '%s' prints the whole result", e.job, what, e.again)
+	return "what was printed is of two executions: " + what + " printed, and then made again with another content, since something was lost or changed, and the program " +
+		"writes something else each time"
 }
 
 // partPrinter prints outputs of tasks.

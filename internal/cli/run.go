@@ -54,8 +54,8 @@ started and left behind are killed (Linux; elsewhere, those of its process group
 
 Without --output, the outputs of the tasks go to standard output, in the order of the tasks, as soon as all tasks before have ended; those of
 tasks that failed are left out. If the reader of standard output leaves (such as head), the run ends. A run that is resumed with its standard
-output appended to the file of the earlier run (>>) goes on after what is there. Elsewhere (>, a pipe, a terminal) it prints the outputs of
-all tasks, also those that an earlier run has printed.
+output appended to the file of the earlier run (>>) goes on after what is there, or appends nothing and ends with 1 if that is not what the
+outputs begin with. Elsewhere (>, a pipe, a terminal) it prints the outputs of all tasks, also those that an earlier run has printed.
 
 With --input -, tasks start while standard input still comes: it is cut between records, as --split says, and read no further while many tasks
 wait. Such a run cannot be resumed before all of standard input has come. It is copied as a whole first if it is not text, with --records csv,
@@ -307,17 +307,20 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	if err := o.results.check(a, cmd, req); err != nil {
 		return errors.Join(err, dir.release())
 	}
-	if !o.watch.quiet && !o.watch.json {
-		what := ""
-		if o.results.concat != "" {
-			what = "; its outputs go to " + printable(o.results.concat)
-		} else if req.Output == "" {
-			what = "; the outputs of all its tasks are printed"
-			if printed := printedSince(a.stdout, dir.info.Stdout); printed != nil {
-				_ = printed.Close() // only read
-				what = "; its outputs go on after those that are in the file"
+	what := ""
+	if o.results.concat != "" {
+		what = "; its outputs go to " + printable(o.results.concat)
+	} else if req.Output == "" {
+		what = "; the outputs of all its tasks are printed"
+		if printed := printedSince(a.stdout, dir.info.Stdout); printed != nil {
+			_ = printed.Close() // only read
+			what = "; its outputs go on after those that are in the file"
+			if o.results.unordered {
+				return errors.Join(usagef(cmd, "--unordered would append outputs that are in the file: remove it, or write to another file"), dir.release())
 			}
 		}
+	}
+	if !o.watch.quiet && !o.watch.json {
 		a.stderr.Printf("resuming run %s: %s%s", dir.info.ID, printable(dir.info.Program), what)
 	}
 	return a.runIn(cmd.Context(), o, dir, req)
@@ -554,7 +557,7 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 func (r *embeddedRun) interrupted(ctx context.Context, err error) error {
 	err = orInterrupted(ctx, err)
 	if replaced, ok := errors.AsType[*replacedError](err); ok {
-		replaced.again = fmt.Sprintf("%s run --resume %s", r.app.program, r.dir.info.ID)
+		replaced.again = fmt.Sprintf("%s run --resume %s >FILE", r.app.program, r.dir.info.ID)
 		return err
 	}
 	what := "the run ended early"

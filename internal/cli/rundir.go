@@ -52,7 +52,7 @@ type runInfo struct {
 	Header   int       `json:"header,omitempty"`  // --header of the request, for --concat
 	Concat   string    `json:"concat,omitempty"`  // the file of --concat, absolute
 	Joblog   string    `json:"joblog,omitempty"`  // that of --joblog
-	Owner    string    `json:"owner,omitempty"`   // path of the program of a user whose job it is; empty: any program continues it that has such a job
+	Owner    string    `json:"owner,omitempty"`   // path of the program of a user whose job it is, or "go run PACKAGE"; empty: any program continues it that has such a job
 
 	// How it ended last; absent while it runs for the first time, and if its process was killed then.
 	Status string `json:"status,omitempty"` // of its job
@@ -63,8 +63,11 @@ type runInfo struct {
 
 // continues is the program that continues the run.
 func (i *runInfo) continues() string {
-	if i.Owner == "" {
+	switch {
+	case i.Owner == "":
 		return "bridgefour"
+	case strings.HasPrefix(i.Owner, goRunCommand):
+		return i.Owner
 	}
 	return placeholder.Quote(i.Owner)
 }

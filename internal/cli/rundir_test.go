@@ -150,6 +150,7 @@ func TestCheckOwner(t *testing.T) {
 		{"Sample", here, ""},
 		{"gone", here, "run 7 is of the job gone, which this program had: it has Sample; './mine runs rm 7' removes the run"},
 		{"gone", "/bin/other", "run 7 is of the job gone of another program; continue it by: /bin/other run --resume 7"},
+		{"gone", "go run example.com/other", "run 7 is of the job gone of another program; continue it by: go run example.com/other run --resume 7"},
 	} {
 		got := ""
 		err := a.checkOwner(&runDir{info: runInfo{ID: "7", Owner: test.owner}}, &api.JobRequest{Program: api.Program{Builtin: test.job}})

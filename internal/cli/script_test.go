@@ -34,7 +34,10 @@ func TestMain(m *testing.M) {
 		"lengths":    func() { os.Exit(cli.MainOfJobs([]bridgefour.Job{lengths{}})) },
 		"several":    func() { os.Exit(cli.MainOfJobs([]bridgefour.Job{lengths{}, sorted()})) },
 		"worker":     func() { os.Exit(cli.MainOfJobs([]bridgefour.Job{bridgefour.New("worker", sort)})) },
-		"nothing":    func() { os.Exit(cli.MainOfJobs(nil)) },
+		"broken": func() {
+			os.Exit(cli.MainOfJobs([]bridgefour.Job{bridgefour.New("broken", breaks), sorted(), undescribed{}}))
+		},
+		"nothing": func() { os.Exit(cli.MainOfJobs(nil)) },
 	})
 }
 
@@ -54,6 +57,16 @@ func sort(sortConfig) (bridgefour.Output, error) {
 		return nil
 	}), nil
 }
+
+// breaks is a function that builds no job.
+func breaks(struct{}) (bridgefour.Output, error) { panic("no building") }
+
+// undescribed is a job whose description panics.
+type undescribed struct{ lengths }
+
+func (undescribed) Name() string { return "undescribed" }
+
+func (undescribed) Describe() bridgefour.Description { panic("no description") }
 
 // lengths is the job of a program of its own.
 type lengths struct{}

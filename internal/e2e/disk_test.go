@@ -186,6 +186,28 @@ func TestLogDiskFull(t *testing.T) {
 	}
 }
 
+// TestRunDiskFull: an embedded run whose log has no room says so, also if it is quiet, and continues when there is some.
+func TestRunDiskFull(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	dir := l.path("state")
+	newDisk(t, dir, 80)
+	p := l.start("run", "run", "-q", "--range", "1-3", "--slots", "1", "--shell", sequence([]step{mark(l.path("begun")), waitFor(l.path("gate")), "echo {}"}))
+	until(t, "the first task runs", func() bool { return marks(t, l.path("begun")) == 1 })
+	filler := l.path("state", "filler")
+	fill(t, filler)
+	until(t, "the run says what it waits for", func() bool { return strings.Contains(p.readStderr(), "no room for the log") })
+	wantText(t, p.readStderr(), dir, "make room")
+	write(t, l.path("gate"), "")
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	p.wantExit(0)
+	if got := p.readStdout(); got != "1\n2\n3\n" {
+		t.Errorf("the run printed %q", got)
+	}
+}
+
 // fill fills the disk with a file.
 func fill(t *testing.T, path string) {
 	t.Helper()

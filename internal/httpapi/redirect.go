@@ -213,8 +213,7 @@ func (a *API) forwardTo(w http.ResponseWriter, r *http.Request, address string) 
 			dial, ok := errors.AsType[*net.OpError](err)
 			dialed := ok && dial.Op == "dial"
 			if !isRead(r) && !dialed {
-				problem = api.OutcomeUnknown("leader at %s not reachable: %v; the request may have been carried out, or may still be: "+
-					"send it again with the same Idempotency-Key", address, err)
+				problem = api.OutcomeUnknown("leader at %s not reachable: %v", address, err)
 			}
 			if dialed {
 				unreached = problem

@@ -26,11 +26,9 @@ func (n *Node) planDue(ctx context.Context, id state.JobID) {
 			return
 		}
 		n.log.WarnContext(ctx, "input not planned", "job", id, "retry_in", delay, "error", err)
-		retry := time.NewTimer(delay)
 		select {
-		case <-retry.C:
+		case <-time.After(delay):
 		case <-ctx.Done():
-			retry.Stop()
 			return
 		}
 	}

@@ -339,7 +339,7 @@ func TestRequestWhileLogBecomesFull(t *testing.T) {
 	r.log.full = fmt.Errorf("disk of the test: %w", replica.ErrLogFull)
 	r.log.mu.Unlock()
 	_, _, err := r.node.Submit(t.Context(), request(1), "")
-	problemOf(t, err, http.StatusServiceUnavailable, "disk of the test: "+replica.ErrLogFull.Error()+"; the request may still be carried out")
+	problemOf(t, err, http.StatusServiceUnavailable, "disk of the test: "+replica.ErrLogFull.Error()+": the request may have been carried out")
 	r.log.fill(false)
 	r.until("the entry is in the log", func() bool { _, ok := r.node.Job(2); return ok })
 }

@@ -74,7 +74,7 @@ func TestNotReadyWhileNothingIsCommitted(t *testing.T) {
 	}
 	_, _, err := r.node.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, why)
-	problemOf(t, <-answer, http.StatusServiceUnavailable, "send it again later, with the same Idempotency-Key")
+	problemOf(t, <-answer, http.StatusServiceUnavailable, "can be sent again at once")
 	r.log.release()
 	r.until("ready", func() bool { return r.node.NotReady() == "" })
 	if job := submit(t, r.node, request(1), "key"); job.ID != 2 {

@@ -21,8 +21,7 @@ var (
 	// errNotDone: the log will never contain the request.
 	errNotDone = api.NotLeader("leadership was lost before the request was committed: it was not carried out; send it again")
 	// errUnknown: no majority answered within settleTime whether the log contains the request.
-	errUnknown = api.OutcomeUnknown("leadership was lost before the request was committed: it may or may not be carried out; " +
-		"send it again with the same Idempotency-Key")
+	errUnknown = api.OutcomeUnknown("leadership was lost before the request was committed")
 )
 
 // requests are the clients' requests in flight. They outlive the term: a request that was in flight when it ended may be committed by
@@ -117,7 +116,7 @@ func (n *Node) answerDelayed(ctx context.Context, cause string) {
 		<-waiting.Done()
 		_ = n.do(ctx, func() { // fails only when the node steps down or stops
 			if n.ready.refusal() == cause {
-				n.loop.requests.fail(api.OutcomeUnknown("%s; the request may still be carried out: send it again later, with the same Idempotency-Key", cause))
+				n.loop.requests.fail(api.OutcomeUnknown("%s", cause))
 			}
 		})
 	})
@@ -151,8 +150,7 @@ func (n *Node) executeBy(ctx context.Context, key string, by *state.Audit, add f
 	case <-ctx.Done():
 		return state.Event{}, context.Cause(ctx)
 	case <-n.stopped:
-		return state.Event{}, api.OutcomeUnknown("the leader stopped before the request was committed: it may or may not be carried out; " +
-			"send it again with the same Idempotency-Key")
+		return state.Event{}, api.OutcomeUnknown("the leader stopped before the request was committed")
 	}
 }
 

@@ -269,14 +269,12 @@ func (p *Process) keepCertified(ctx context.Context) {
 			wait = certifyAgain
 			p.cfg.Logger.WarnContext(ctx, "certificates not renewed yet; trying again", "error", err)
 		}
-		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-p.security.changed:
 		case <-changed:
-		case <-timer.C:
+		case <-time.After(wait):
 		}
-		timer.Stop()
 		if ctx.Err() != nil {
 			return
 		}

@@ -315,9 +315,7 @@ func (p *planner) builtin(name string) []stage.Stage {
 		}
 		job, err := b.Plan(p.req.Set)
 		if err != nil {
-			for wrong := range strings.SplitSeq(err.Error(), "\n") {
-				p.fail("set", "%s", wrong)
-			}
+			p.failPlan(err)
 			return line
 		}
 		p.checker, _ = job.(stage.InputChecker)
@@ -339,6 +337,17 @@ func (p *planner) builtin(name string) []stage.Stage {
 	p.fail("program.builtin", "unknown built-in job %q%s known: %s. A job of your own program needs leaders that are this program, too: start each one as "+
 		"'./PROGRAM leader', with the same flags and data. A command is written as -- %[1]s", name, meant, strings.Join(names, ", "))
 	return line
+}
+
+// failPlan refuses a built-in job that does not make its stages, because of its settings or of a defect.
+func (p *planner) failPlan(err error) {
+	field := "set"
+	if _, defect := errors.AsType[*stage.DefectError](err); defect {
+		field = "program.builtin"
+	}
+	for wrong := range strings.SplitSeq(err.Error(), "\n") {
+		p.fail(field, "%s", wrong)
+	}
 }
 
 // settings validates settings and labels.

@@ -257,6 +257,9 @@ func TestFilesThatAreNotText(t *testing.T) {
 
 // TestPartitions: as many as requested, else one for each default split of the input.
 func TestPartitions(t *testing.T) {
+	if stage.PartitionsMax != state.PartitionsMax {
+		t.Errorf("jobs may have %d partitions, and stages %d", stage.PartitionsMax, state.PartitionsMax)
+	}
 	dir := t.TempDir()
 	write(t, dir, "small", "large")
 	if err := os.Truncate(dir+"/large", 1000); err != nil {

@@ -16,7 +16,8 @@ import (
 type Description struct {
 	bridgefour.Description
 	Name     string
-	Collects bool // it has a collect stage
+	Collects bool  // it has a collect stage
+	Broken   error // its own methods panic, so that it cannot be run
 
 	check func(settings bridgefour.Settings) error // by the job itself; nil: it has no check
 }
@@ -25,10 +26,12 @@ type Description struct {
 func Describe(job bridgefour.Job) Description {
 	d := Description{Name: job.Name()}
 	if job, ok := job.(bridgefour.Describer); ok {
-		d.Description = job.Describe()
+		d.Broken = stage.Caught(func() error { d.Description = job.Describe(); return nil })
 	}
 	if job, ok := job.(bridgefour.SettingsChecker); ok {
-		d.check = job.CheckSettings
+		d.check = func(settings bridgefour.Settings) error {
+			return stage.Caught(func() error { return job.CheckSettings(settings) })
+		}
 	}
 	_, d.Collects = job.(bridgefour.Collector)
 	if _, line := job.(stage.Job); line {
@@ -52,6 +55,9 @@ const unknownMax = 10
 // CheckSettings returns what is wrong with the settings of a job, in their order: those that it does not have, those that it needs, and values
 // that it could not read.
 func (d *Description) CheckSettings(set map[string]string) (errs []string) {
+	if d.Broken != nil {
+		return []string{fmt.Sprintf("job %s: %v", d.Name, d.Broken)}
+	}
 	known := slices.Clone(d.Settings)
 	if !d.NoInput {
 		known = append(known, SDKSettings()...)

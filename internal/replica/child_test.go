@@ -8,17 +8,34 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
 // childDir makes this test binary a process that proposes numbers on that directory and prints those that are acknowledged.
 const childDir = "REPLICA_TEST_CHILD_DIR"
 
+// childLimit makes it fail to give a file more bytes than that, as a process that is killed before does not.
+const childLimit = "REPLICA_TEST_CHILD_LIMIT"
+
 func runChild() bool {
 	dir := os.Getenv(childDir)
 	if dir == "" {
 		return false
+	}
+	if limit, err := strconv.ParseUint(os.Getenv(childLimit), 10, 64); err == nil {
+		setSegmentBytes()
+		wal.SegmentSizeBytes = testSegmentBytes
+		signal.Ignore(syscall.SIGXFSZ)
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+			fmt.Println("limit:", err)
+			return true
+		}
 	}
 	r, err := Open(Config{Dir: dir, SnapshotBytes: 1 << 20})
 	if err != nil {
@@ -129,4 +146,45 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 		t.Fatalf("%d was acknowledged, only %d entries are there", acknowledged, first+count)
 	}
 	n.wantNumbers(first, first+count)
+}
+
+// TestKilledWhileOpening ends a process between the two steps in which the newest file of the log is cut off behind its records and gets its size again.
+func TestKilledWhileOpening(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, Config{Dir: dir}).lead()
+	n.proposeNumbers(0, 20, 1000)
+	n.untilEntries(20)
+	n.stop()
+	path := walFiles(t, dir)[0].path
+	all := records(t, path)
+	for range 2 {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), childDir+"="+dir, childLimit+"=1000000")
+		if out, err := cmd.CombinedOutput(); err != nil || !containsAll(string(out), "open:", "too large") {
+			t.Fatalf("the process ended with %v: %s", err, out)
+		}
+		if size := len(readFile(t, path)); int64(size) != all[len(all)-1].end {
+			t.Fatalf("the file has %d bytes, want %d", size, all[len(all)-1].end)
+		}
+	}
+	// The records that are missing now were acknowledged.
+	short := readFile(t, path)
+	writeFile(t, path, short[:all[len(all)-2].end])
+	if r, err := Open(Config{Dir: dir}); err == nil {
+		t.Error("opened with the end of a file missing")
+		_ = r.Close()
+	} else if !containsAll(err.Error(), path, "cut off", "restore") {
+		t.Errorf("with the end of a file missing: %v", err)
+	}
+	writeFile(t, path, short)
+
+	n = start(t, Config{Dir: dir}).lead()
+	n.wantNumbers(0, 20)
+	n.stop()
+	if size := len(readFile(t, path)); int64(size) != wal.SegmentSizeBytes {
+		t.Errorf("the file has %d bytes, want %d", size, wal.SegmentSizeBytes)
+	}
+	if _, err := os.Stat(filepath.Join(dir, openMarkName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the mark of an open log: %v", err)
+	}
 }

@@ -26,6 +26,7 @@
 //
 //	LOCK     held (flock) by the process that uses the directory; its pid is in it
 //	FORMAT   the version of this layout
+//	OPENING  while the log is opened: the name of its newest file, and where the records of that end
 //	wal/     the write-ahead log of etcd (go.etcd.io/etcd/server/v3/storage/wal); the head of each file has its identity
 //	snap/    INDEX-TERM.snap: snapshots of the state, the newest and one older (snapshot.go gives the format)
 //
@@ -35,5 +36,5 @@
 // At a start with a damaged log, a torn tail, which power loss leaves of unacknowledged writes, is cut off and reported; any other
 // damage is refused, with the file's name and the way out. The records behind the damage distinguish the two: the log never holds a
 // commit index before the entries up to it have been fsynced, so a commit index behind the damage proves that acknowledged entries
-// are damaged.
+// are damaged. A newest file that lacks its end is damaged, too, unless OPENING says that it was cut off there by a start that did not finish.
 package replica

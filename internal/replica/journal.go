@@ -141,10 +141,8 @@ func (j *journal) recover(store snapStore) (*recovered, error) {
 	if rec.head, err = decodeHead(scan.metadata, j.walDir()); err != nil {
 		return nil, err
 	}
-	if scan.torn != nil {
-		if err := j.repair(scan); err != nil {
-			return nil, err
-		}
+	if err := j.repair(scan); err != nil {
+		return nil, err
 	}
 	if err := j.chooseStart(store, scan, rec); err != nil {
 		return nil, err
@@ -154,7 +152,7 @@ func (j *journal) recover(store snapStore) (*recovered, error) {
 		record = walSnapshot(rec.start)
 		j.snap = record
 	}
-	if rec.state, rec.entries, err = j.open(record); err != nil {
+	if rec.state, rec.entries, err = j.open(record, scan, scan.end); err != nil {
 		if rec.body != nil {
 			err = errors.Join(err, rec.body.Close())
 		}
@@ -182,15 +180,29 @@ func (j *journal) removeTemporary() error {
 	return nil
 }
 
-// repair cuts off a torn tail. wal.Repair would copy the whole file first, and never remove the copy.
+// repair cuts off a torn tail, and gives a file its size that has lost it when it was opened. wal.Repair would copy the whole file first, and never remove
+// the copy.
 func (j *journal) repair(scan *logScan) error {
+	if scan.torn == nil && !scan.short {
+		return nil
+	}
 	path := scan.segments[scan.end.segment].path
-	if err := cutLog(scan.segments, scan.end); err != nil {
+	if err := j.cut(scan, scan.end); err != nil {
 		return err
 	}
-	j.log.Warn("log repaired: its last write was torn and never acknowledged", "file", path,
-		"at_byte", scan.end.offset, "last_entry", scan.last.index, "cause", scan.torn.Error())
+	if scan.torn != nil {
+		j.log.Warn("log repaired: its last write was torn and never acknowledged", "file", path,
+			"at_byte", scan.end.offset, "last_entry", scan.last.index, "cause", scan.torn.Error())
+	}
 	return nil
+}
+
+// cut truncates the log at end. A process that is killed meanwhile, or before the log is open, leaves a mark.
+func (j *journal) cut(scan *logScan, end position) error {
+	if err := writeOpenMark(j.dir, scan.segments, end); err != nil {
+		return err
+	}
+	return cutLog(scan.segments, end)
 }
 
 // chooseStart opens and verifies the newest snapshot that is recorded in the log; without one, it finds where the log begins.
@@ -251,13 +263,19 @@ func walSnapshot(p core.Position) *walpb.Snapshot {
 	return &walpb.Snapshot{Index: new(p.Index), Term: new(p.Term), ConfState: p.Members.ConfState()}
 }
 
-// open opens the checked log for appending and returns its content behind start.
-func (j *journal) open(start *walpb.Snapshot) (*raftpb.HardState, []*raftpb.Entry, error) {
+// open opens the checked log, whose records end at end, for appending, and returns its content behind start.
+func (j *journal) open(start *walpb.Snapshot, scan *logScan, end position) (*raftpb.HardState, []*raftpb.Entry, error) {
+	if err := writeOpenMark(j.dir, scan.segments, end); err != nil {
+		return nil, nil, err
+	}
 	w, err := wal.Open(j.zap, j.walDir(), start)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open log %s: %w", j.walDir(), err)
 	}
 	_, state, entries, err := w.ReadAll()
+	if err == nil {
+		err = removeOpenMark(j.dir)
+	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("read log %s: %w", j.walDir(), err), w.Close())
 	}
@@ -378,7 +396,7 @@ func (j *journal) reopen() error {
 	if scan.after != nil {
 		end = *scan.after
 	}
-	if err := cutLog(scan.segments, end); err != nil {
+	if err := j.cut(scan, end); err != nil {
 		return err
 	}
 	start := j.snap
@@ -386,7 +404,7 @@ func (j *journal) reopen() error {
 		start = &walpb.Snapshot{Index: new(uint64(0)), Term: new(uint64(0))}
 	}
 	j.fresh = true
-	_, _, err = j.open(start)
+	_, _, err = j.open(start, scan, end)
 	return err
 }
 

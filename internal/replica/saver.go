@@ -132,7 +132,7 @@ func (s *saver) watch(ctx context.Context) {
 
 func (s *saver) reportRoom(ctx context.Context, full error) {
 	if full != nil && !s.full {
-		s.log.WarnContext(ctx, "log full", "error", full)
+		s.log.ErrorContext(ctx, "log full", "error", full) // an embedded run shows errors only, and waits from here on
 	}
 	if full == nil {
 		s.log.InfoContext(ctx, "log has room again")

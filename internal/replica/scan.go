@@ -51,6 +51,7 @@ type logScan struct {
 	bytes int64 // of the records
 	end   position
 	torn  error // not nil: the records end at end because the rest is torn
+	short bool  // the newest file ends before its size, because it was being opened (openMark)
 	// after is the end of the record of the entry to find; nil: not found.
 	after *position
 }
@@ -237,7 +238,14 @@ func (s *logScan) endAt(f *os.File, offset int64, isLast bool, cause error) erro
 	if offset == 0 {
 		return damaged("its head is missing") // it is fsynced before the file gets its name
 	}
-	if isLast && info.Size() < wal.SegmentSizeBytes { // it has its whole size before it gets its name, and keeps it
+	if isLast && info.Size() < wal.SegmentSizeBytes { // it has its whole size before it gets its name, and keeps it unless a start ends in between
+		mark, err := readOpenMark(filepath.Dir(filepath.Dir(f.Name())))
+		if err != nil {
+			return err
+		}
+		s.short = mark == openMark{name: filepath.Base(f.Name()), end: offset}
+	}
+	if isLast && info.Size() < wal.SegmentSizeBytes && !s.short {
 		return damaged(fmt.Sprintf("its end is cut off: the newest file of the log is never shorter than %d bytes", wal.SegmentSizeBytes))
 	}
 	if cause != nil && (!isLast || !errors.Is(cause, io.ErrUnexpectedEOF)) {
@@ -293,6 +301,49 @@ func stateCommit(b []byte) uint64 {
 		return 0
 	}
 	return st.GetCommit()
+}
+
+// openMark is in a file beside the log while the newest file of the log is opened: etcd cuts it off behind its last record, and then gives it its size again.
+// After a kill in between, the mark tells this file, which has all its records, from one that has lost some.
+type openMark struct {
+	name string // of the file
+	end  int64  // of its records
+}
+
+const openMarkName = "OPENING"
+
+// readOpenMark returns the mark in a data directory; the zero value: there is none.
+func readOpenMark(dir string) (openMark, error) {
+	data, err := os.ReadFile(filepath.Join(dir, openMarkName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return openMark{}, fmt.Errorf("read log: %w", err)
+	}
+	var m openMark
+	if _, err := fmt.Sscanf(string(data), "%s %d\n", &m.name, &m.end); err != nil {
+		return openMark{}, nil // none, or one that was not written to its end: the log is not cut off yet
+	}
+	return m, nil
+}
+
+// writeOpenMark makes the mark durable before the file that p is in is cut off.
+func writeOpenMark(dir string, segs []segment, p position) error {
+	f, err := os.OpenFile(filepath.Join(dir, openMarkName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "%s %d\n", filepath.Base(segs[p.segment].path), p.offset)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	return datadir.SyncDir(dir)
+}
+
+// removeOpenMark removes the mark of a log that is open.
+func removeOpenMark(dir string) error {
+	if err := os.Remove(filepath.Join(dir, openMarkName)); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	return nil
 }
 
 // cutLog truncates the log at p.

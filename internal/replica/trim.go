@@ -53,6 +53,11 @@ func Copy(from, to string) error {
 		return err
 	}
 	files := []string{filepath.Join(from, formatFile)}
+	if mark, err := readOpenMark(from); err != nil {
+		return err
+	} else if mark.name != "" {
+		files = append(files, filepath.Join(from, openMarkName))
+	}
 	for _, p := range positions {
 		files = append(files, snaps.path(p))
 	}

@@ -26,4 +26,6 @@
 // publishes the output folder in one step here; concurrent ones are tested in package commit. The transports, the files of the log
 // and the drivers have tests of their own. So has what authenticates nodes by their certificates: a simulated connection has the identity of its
 // process, and what it sends is checked by the functions that check it in the real program.
+//
+// Nothing but tests uses it, so all of its code is in files of tests.
 package sim

@@ -13,7 +13,7 @@ import (
 // Job is a job in a line of stages. The engine finds it by its name, as any built-in job, and by this method.
 type Job interface {
 	// Plan returns the job for settings. It is called at submit, where its error is one of the user's request, and once in each slot of a worker that runs tasks
-	// of the job. Equal settings have equal stages.
+	// of the job. Equal settings have equal stages. An error of the job itself is a [DefectError].
 	Plan(settings map[string]string) (Program, error)
 }
 
@@ -34,8 +34,12 @@ type InputChecker interface {
 	MissingInput() error
 }
 
-// StagesMax is the maximum number of stages.
-const StagesMax = 32
+const (
+	// StagesMax is the maximum number of stages.
+	StagesMax = 32
+	// PartitionsMax is the maximum number of tasks of a later stage.
+	PartitionsMax = 1 << 16
+)
 
 // MemoryMin is the least memory of an attempt, in bytes: a stage that reads and emits pairs has a quarter for each, and the blocks of two runs that are merged fit.
 const MemoryMin = 16 << 20
@@ -46,7 +50,7 @@ type Stage struct {
 	Name string
 	// Partition is how the pairs that the stage reads are divided among its tasks. The first stage reads none.
 	Partition Partition
-	// Partitions is the number of tasks of a later stage; 0: the engine derives it from the size of the input.
+	// Partitions is the number of tasks of a later stage, at most [PartitionsMax]; 0: the engine derives it from the size of the input.
 	Partitions int
 }
 

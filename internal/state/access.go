@@ -107,8 +107,7 @@ func (a *Access) Quotas() *Quotas { return &a.quotas }
 func (a *Access) Retentions() *Retentions { return &a.retentions }
 
 // putToken adds a token. Tokens that expired long ago make room for it.
-func (m *Machine) putToken(t Token) *Rejection {
-	a := *m.access
+func (a *Access) putToken(now int64, t Token) *Rejection {
 	switch {
 	case t.ID == "" || len(t.ID) > accessTextMax || len(t.User) > accessTextMax || len(t.Role) > accessTextMax:
 		return reject(TooLarge, "a token has an id, and its id, role and user have at most %d bytes each", accessTextMax)
@@ -116,32 +115,28 @@ func (m *Machine) putToken(t Token) *Rejection {
 		return reject(Conflict, "there is a token %q already", t.ID)
 	}
 	for old := range a.tokens.all() {
-		if old.Expires != 0 && m.time-old.Expires > tokenKeptMS {
+		if old.Expires != 0 && now-old.Expires > tokenKeptMS {
 			a.tokens = a.tokens.with(old.ID, nil)
 		}
 	}
 	if a.tokens.size >= tokensMax {
 		return reject(Conflict, "there are %d tokens, which is the most: revoke some", tokensMax)
 	}
-	t.Created = m.time
+	t.Created = now
 	a.tokens = a.tokens.with(t.ID, &t)
-	m.access = &a
 	return nil
 }
 
-func (m *Machine) revokeToken(id string) *Rejection {
-	a := *m.access
+func (a *Access) revokeToken(id string) *Rejection {
 	if a.tokens.get(id) == nil {
 		return reject(NotFound, "there is no token %q", id)
 	}
 	a.tokens = a.tokens.with(id, nil)
-	m.access = &a
 	return nil
 }
 
 // enroll adds a machine, or renews it. If there are too many, one that was revoked or has not renewed its certificate for long makes room.
-func (m *Machine) enroll(e Enrolment) *Rejection {
-	a := *m.access
+func (a *Access) enroll(now int64, e Enrolment) *Rejection {
 	known := a.machines.get(e.Fingerprint)
 	switch {
 	case e.Fingerprint == "" || max(len(e.Fingerprint), len(e.Name), len(e.Role), len(e.Token)) > accessTextMax:
@@ -154,7 +149,7 @@ func (m *Machine) enroll(e Enrolment) *Rejection {
 	if known == nil && a.machines.size >= machinesMax {
 		var drop *Enrolment
 		for old := range a.machines.all() {
-			idle := old.Revoked != 0 && m.time-old.Revoked > revokedKeptMS || m.time-old.Renewed > machineKeptMS
+			idle := old.Revoked != 0 && now-old.Revoked > revokedKeptMS || now-old.Renewed > machineKeptMS
 			if idle && (drop == nil || cmp.Or(cmp.Compare(old.Renewed, drop.Renewed), strings.Compare(old.Fingerprint, drop.Fingerprint)) < 0) {
 				drop = old
 			}
@@ -164,17 +159,15 @@ func (m *Machine) enroll(e Enrolment) *Rejection {
 		}
 		a.machines = a.machines.with(drop.Fingerprint, nil)
 	}
-	e.Enrolled, e.Renewed, e.Revoked = m.time, m.time, 0
+	e.Enrolled, e.Renewed, e.Revoked = now, now, 0
 	if known != nil {
 		e.Enrolled, e.Token, e.Member = known.Enrolled, cmp.Or(e.Token, known.Token), cmp.Or(e.Member, known.Member)
 	}
 	a.machines = a.machines.with(e.Fingerprint, &e)
-	m.access = &a
 	return nil
 }
 
-func (m *Machine) revokeMachine(fingerprint string) *Rejection {
-	a := *m.access
+func (a *Access) revokeMachine(now int64, fingerprint string) *Rejection {
 	known := a.machines.get(fingerprint)
 	switch {
 	case known == nil:
@@ -183,15 +176,13 @@ func (m *Machine) revokeMachine(fingerprint string) *Rejection {
 		return nil
 	}
 	revoked := *known
-	revoked.Revoked = max(1, m.time)
+	revoked.Revoked = max(1, now)
 	a.machines = a.machines.with(fingerprint, &revoked)
-	m.access = &a
 	return nil
 }
 
 // putAuthority adds the next authority. Its number is that after the newest one, so that of two leaders that make one only one succeeds.
-func (m *Machine) putAuthority(p Authority) *Rejection {
-	a := *m.access
+func (a *Access) putAuthority(now int64, p Authority) *Rejection {
 	if len(p.Certificate) == 0 || len(p.Certificate)+len(p.Cross) > authorityMax {
 		return reject(TooLarge, "an authority has a certificate, and its certificates take at most %d bytes", authorityMax)
 	}
@@ -205,15 +196,13 @@ func (m *Machine) putAuthority(p Authority) *Rejection {
 	case len(a.authorities) == AuthoritiesMax:
 		return reject(Conflict, "the cluster accepts %d authorities, which is the most: rotate again when the certificates of the oldest have expired", AuthoritiesMax)
 	}
-	p.Created = m.time
+	p.Created = now
 	a.authorities = append(slices.Clip(a.authorities), p)
-	m.access = &a
 	return nil
 }
 
 // dropAuthority removes an authority that is not the newest.
-func (m *Machine) dropAuthority(number uint64) *Rejection {
-	a := *m.access
+func (a *Access) dropAuthority(number uint64) *Rejection {
 	for i := range a.authorities {
 		switch {
 		case a.authorities[i].Number != number:
@@ -221,7 +210,6 @@ func (m *Machine) dropAuthority(number uint64) *Rejection {
 			return reject(Conflict, "authority %d issues the certificates of the cluster: add another one first", number)
 		default:
 			a.authorities = append(a.authorities[:i:i], a.authorities[i+1:]...)
-			m.access = &a
 			return nil
 		}
 	}

@@ -102,3 +102,11 @@ func reject(code RejectionCode, format string, args ...any) *Rejection {
 
 // ErrVersion is the error for an entry or snapshot that only a newer program can read.
 var ErrVersion = errors.New("written by a newer version of bridgefour")
+
+// nameOf returns the name of a value of an enumeration. One that is not known, as of a damaged record, is a noun and its number.
+func nameOf[T ~uint8](v T, noun string, names ...string) string {
+	if int(v) < len(names) {
+		return names[v]
+	}
+	return fmt.Sprintf("%s %d", noun, uint8(v))
+}

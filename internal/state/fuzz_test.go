@@ -213,7 +213,6 @@ func dumpReaders(m *Machine) {
 				s.Failures(i)
 				s.Attempt(i)
 			}
-			s.NextOpen(s.Tasks - 1)
 			for range s.FailedTasks(0) {
 				break
 			}

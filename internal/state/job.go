@@ -125,11 +125,7 @@ const (
 )
 
 func (s JobStatus) String() string {
-	names := [...]string{"active", "stopping", "failing", "done", "failed", "stopped", "waiting"}
-	if int(s) < len(names) {
-		return names[s]
-	}
-	return fmt.Sprintf("status %d", uint8(s))
+	return nameOf(s, "status", "active", "stopping", "failing", "done", "failed", "stopped", "waiting")
 }
 
 // Ended reports whether the job has ended.
@@ -153,11 +149,7 @@ const (
 )
 
 func (e JobEvent) String() string {
-	names := [...]string{"stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed", "opened", "blocked", "input failed", "locks refused"}
-	if int(e) < len(names) {
-		return names[e]
-	}
-	return fmt.Sprintf("event %d", uint8(e))
+	return nameOf(e, "event", "stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed", "opened", "blocked", "input failed", "locks refused")
 }
 
 // Next is the transition table of a job. A transition that is not in it is an error.
@@ -407,11 +399,7 @@ func FailureKinds() (list []FailureKind) {
 }
 
 func (k FailureKind) String() string {
-	names := [...]string{"lost_output", "program_error", "timeout", "out_of_memory", "lost_worker", "preempted", "bad_input", "bad_program", "output_error"}
-	if int(k) < len(names) {
-		return names[k]
-	}
-	return fmt.Sprintf("kind %d", uint8(k))
+	return nameOf(k, "kind", "lost_output", "program_error", "timeout", "out_of_memory", "lost_worker", "preempted", "bad_input", "bad_program", "output_error")
 }
 
 // lostWorkerBudget bounds how many workers a task may be lost with, whether it was the cause or not.

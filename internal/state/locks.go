@@ -314,11 +314,7 @@ const (
 )
 
 func (r LockReason) String() string {
-	names := [...]string{"", "released", "expired", "withdrawn"}
-	if int(r) < len(names) {
-		return names[r]
-	}
-	return fmt.Sprintf("reason %d", uint8(r))
+	return nameOf(r, "reason", "", "released", "expired", "withdrawn")
 }
 
 // CleanLocks returns names that users choose as the state has them: without empty components, sorted.

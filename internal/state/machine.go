@@ -180,28 +180,32 @@ func (m *Machine) applyReport(kind int, c *command, out *Result) {
 }
 
 // applyAccess applies a command about who may use the cluster, and how much of it.
-func (m *Machine) applyAccess(kind int, c *command, out *Result) *Rejection {
+func (m *Machine) applyAccess(kind int, c *command, out *Result) (err *Rejection) {
+	a := *m.access // readers hold the present tables
 	switch kind {
 	case cmdPutToken:
-		return m.putToken(*c.token)
+		err = a.putToken(m.time, *c.token)
 	case cmdRevokeToken:
-		return m.revokeToken(c.id)
+		err = a.revokeToken(c.id)
 	case cmdEnroll:
-		return m.enroll(*c.enrolment)
+		err = a.enroll(m.time, *c.enrolment)
 	case cmdRevokeMachine:
-		return m.revokeMachine(c.id)
+		err = a.revokeMachine(m.time, c.id)
 	case cmdPutAuthority:
-		return m.putAuthority(*c.authority)
+		err = a.putAuthority(m.time, *c.authority)
 	case cmdDropAuthority:
-		return m.dropAuthority(c.authority.Number)
+		err = a.dropAuthority(c.authority.Number)
 	case cmdSetQuota:
-		return m.setQuota(*c.quota, out)
+		err = a.setQuota(*c.quota, out)
 	case cmdRemoveQuota:
-		return m.removeQuota(c.id, out)
+		err = a.removeQuota(c.id, out)
 	case cmdSetRetention:
-		return m.setRetention(*c.retention)
+		err = a.setRetention(*c.retention)
 	}
-	return nil
+	if err == nil {
+		m.access = &a
+	}
+	return err
 }
 
 // reseal replaces the secrets of a job. Readers may hold its spec, which is not changed.

@@ -23,11 +23,7 @@ const (
 func (r StageRole) RunsProgram() bool { return r == RoleMap || r == RoleReduce }
 
 func (r StageRole) String() string {
-	names := [...]string{"map", "collect", "commit", "reduce", "check"}
-	if int(r) < len(names) {
-		return names[r]
-	}
-	return fmt.Sprintf("role %d", uint8(r))
+	return nameOf(r, "role", "map", "collect", "commit", "reduce", "check")
 }
 
 // StageSpec is one stage of a job's plan. It never changes, except for the tasks of an input that grows.

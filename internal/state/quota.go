@@ -39,8 +39,7 @@ func (q *Quotas) All() []*Quota {
 	return q.sorted(func(a, b *Quota) int { return strings.Compare(a.User, b.User) })
 }
 
-func (m *Machine) setQuota(q Quota, out *Result) *Rejection {
-	a := *m.access
+func (a *Access) setQuota(q Quota, out *Result) *Rejection {
 	switch {
 	case q.User == "" || len(q.User) > quotaUserMax:
 		return reject(TooLarge, "a quota is of a user, whose name has at most %d bytes", quotaUserMax)
@@ -51,18 +50,15 @@ func (m *Machine) setQuota(q Quota, out *Result) *Rejection {
 			quotasMax, Everyone)
 	}
 	a.quotas.table = a.quotas.with(q.User, &q)
-	m.access = &a
 	out.Events = append(out.Events, Event{Kind: QuotasChanged})
 	return nil
 }
 
-func (m *Machine) removeQuota(user string, out *Result) *Rejection {
-	a := *m.access
+func (a *Access) removeQuota(user string, out *Result) *Rejection {
 	if a.quotas.get(user) == nil {
 		return reject(NotFound, "user %q has no quota", user)
 	}
 	a.quotas.table = a.quotas.with(user, nil)
-	m.access = &a
 	out.Events = append(out.Events, Event{Kind: QuotasChanged})
 	return nil
 }

@@ -763,7 +763,6 @@ func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
 		w.winners[s] = old
 	}
 	var open, done, dead, failed uint64
-	firstOpen := s.Tasks
 	for i := range s.Tasks {
 		out, ok := s.Output(i)
 		if won, had := old[i]; had && (!ok || won != out.Winner) {
@@ -775,7 +774,6 @@ func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
 		switch s.Status(i) {
 		case TaskOpen:
 			open++
-			firstOpen = min(firstOpen, i)
 		case TaskDone:
 			done++
 		case TaskDead:
@@ -790,9 +788,6 @@ func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
 	if open+done+dead != s.Tasks || done != s.Done || dead != s.Dead || failed != s.Failed || uint64(len(old)) != s.Done {
 		t.Fatalf("job %d, %s: %d open, %d done, %d dead, %d failures, %d winners; the stage says %+v",
 			j.ID, s.Name, open, done, dead, failed, len(old), *s)
-	}
-	if i, ok := s.NextOpen(0); ok != (open > 0) || ok && i != firstOpen {
-		t.Fatalf("NextOpen(0) = %d, %v, want %d, %v", i, ok, firstOpen, open > 0)
 	}
 	for i := range s.FailedTasks(0) {
 		failed -= uint64(s.Failures(i).Ended)

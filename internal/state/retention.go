@@ -48,8 +48,7 @@ func (r *Retentions) list() []*Retention {
 }
 
 // setRetention sets, or with nothing but the user removes, a retention.
-func (m *Machine) setRetention(r Retention) *Rejection {
-	a := *m.access
+func (a *Access) setRetention(r Retention) *Rejection {
 	switch {
 	case r.User == "" || len(r.User) > quotaUserMax:
 		return reject(TooLarge, "a retention is of a user, whose name has at most %d bytes, or of %q", quotaUserMax, Everyone)
@@ -65,7 +64,6 @@ func (m *Machine) setRetention(r Retention) *Rejection {
 		value = nil
 	}
 	a.retentions.table = a.retentions.with(r.User, value)
-	m.access = &a
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"fmt"
 	"iter"
 	"maps"
 	"math"
@@ -31,11 +30,7 @@ const (
 )
 
 func (s TaskStatus) String() string {
-	names := [...]string{"open", "done", "dead"}
-	if int(s) < len(names) {
-		return names[s]
-	}
-	return fmt.Sprintf("status %d", uint8(s))
+	return nameOf(s, "status", "open", "done", "dead")
 }
 
 // TaskEvent is what can happen to a task.
@@ -51,11 +46,7 @@ const (
 )
 
 func (e TaskEvent) String() string {
-	names := [...]string{"attempt done", "attempt failed", "budget spent", "task retried", "output lost"}
-	if int(e) < len(names) {
-		return names[e]
-	}
-	return fmt.Sprintf("event %d", uint8(e))
+	return nameOf(e, "event", "attempt done", "attempt failed", "budget spent", "task retried", "output lost")
 }
 
 // Next is the transition table of a task; ok is false if the event changes nothing: a second winner, or a report on a task that is
@@ -259,23 +250,6 @@ func (s *Stage) Status(i uint64) TaskStatus {
 		return TaskOpen
 	}
 	return p.status[i%pageTasks]
-}
-
-// NextOpen returns the first open task at or after i; ok is false if there is none.
-func (s *Stage) NextOpen(i uint64) (task uint64, ok bool) {
-	for i < s.Tasks {
-		p := s.page(i)
-		if p == nil {
-			return i, true
-		}
-		for k := i % pageTasks; k < pageTasks && i < s.Tasks; k++ {
-			if p.status[k] == TaskOpen {
-				return i, true
-			}
-			i++
-		}
-	}
-	return 0, false
 }
 
 // Output returns the output of task i; ok is false if it is not done.

@@ -2,7 +2,6 @@ package state
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 )
 
@@ -18,11 +17,7 @@ const (
 )
 
 func (s WorkerStatus) String() string {
-	names := [...]string{"alive", "dead", "draining", "removed"}
-	if int(s) < len(names) {
-		return names[s]
-	}
-	return fmt.Sprintf("status %d", uint8(s))
+	return nameOf(s, "status", "alive", "dead", "draining", "removed")
 }
 
 // Next reports whether a status may follow another. Besides, a registration makes a dead worker alive; a draining one stays draining.

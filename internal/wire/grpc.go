@@ -53,12 +53,10 @@ func FirstMessage[M any](recv func() (*M, error)) (*M, error) {
 		m, err := recv()
 		received <- result{m, err}
 	}()
-	timer := time.NewTimer(setupTime)
-	defer timer.Stop()
 	select {
 	case r := <-received:
 		return r.m, r.err
-	case <-timer.C:
+	case <-time.After(setupTime):
 		return nil, status.Errorf(codes.DeadlineExceeded, "no message within %v", setupTime)
 	}
 }

@@ -34,10 +34,8 @@ func (s *slot) returnForFiles(ctx context.Context, res core.Result) core.Result 
 	s.logger.Log(ctx, level, "attempt returned: this worker has too many open files; raise its limit (ulimit -n), or start it with fewer --slots",
 		"slot", s.id, "error", f.GetMessage())
 	s.replaceRunner() // it may hold files
-	timer := time.NewTimer(filesPause)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(filesPause):
 	case <-ctx.Done():
 	}
 	return core.Result{Canceled: true}

@@ -96,11 +96,9 @@ func waitAtMost(group *sync.WaitGroup, d time.Duration) {
 		group.Wait()
 		close(ended)
 	}()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ended:
-	case <-timer.C:
+	case <-time.After(d):
 	}
 }
 

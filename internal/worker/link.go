@@ -156,11 +156,9 @@ func (l *link) send(s core.Send) {
 // flush sends the queued messages, and closes the session.
 func (l *link) flush() {
 	close(l.bulk)
-	timer := time.NewTimer(flushTimeout)
-	defer timer.Stop()
 	select {
 	case <-l.over:
-	case <-timer.C:
+	case <-time.After(flushTimeout):
 	}
 	l.cancel(errFlushed)
 }

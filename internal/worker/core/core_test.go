@@ -830,6 +830,20 @@ func TestInvitedAsAMember(t *testing.T) {
 	}
 }
 
+// TestInvitedWhileDialing: an id that comes with an invitation after the hello has been sent reaches the leader all the same.
+func TestInvitedWhileDialing(t *testing.T) {
+	c := newTest(t, 1)
+	connects := len(c.connects)
+	c.step(Invite{Leaders: []string{c.connects[connects-1].Leader}, ClusterID: "id", Claim: 1})
+	if c.answers[0] != nil || len(c.connects) != connects+1 || c.connects[connects].Hello.GetClaim() != 1 {
+		t.Fatalf("answer %v, connects %v, want one more with the id", c.answers[0], c.connects)
+	}
+	c.step(Invite{Leaders: []string{c.connects[connects].Leader}, ClusterID: "id", Claim: 1})
+	if len(c.connects) != connects+1 {
+		t.Errorf("connects %v, want no further: the hello has the id", c.connects)
+	}
+}
+
 // TestLostInput: an attempt that finds an output of another task missing says so, before its lease is returned. It has not failed.
 func TestLostInput(t *testing.T) {
 	c := newTest(t, 1)

@@ -33,6 +33,7 @@ type session struct {
 	phase    sessionPhase
 	inFlight int    // messages handed to the sender and not sent yet
 	term     uint64 // the highest of a leader followed: leaders of lower terms are stale
+	told     uint64 // the claim of the last hello
 
 	losses   int       // of sessions that did not last, in a row
 	retryAt  time.Time // zero: as soon as there is a candidate
@@ -177,7 +178,7 @@ func (c *Core) connect(d *candidate) {
 	hello.Ends = true
 	c.contact.begin(c.now)
 	hello.UnixMs = c.now.UnixMilli()
-	hello.ClusterId, hello.Claim = c.clusterID, c.claim
+	hello.ClusterId, hello.Claim, s.told = c.clusterID, c.claim, c.claim
 	if c.clusterID == "" && d.rank[fromInvite] > 0 {
 		hello.ClusterId = c.search.invitedTo // another cluster may have the address by now
 	}
@@ -371,7 +372,7 @@ func (c *Core) invite(in Invite) error {
 	switch {
 	case c.session.phase == sessionDown:
 		c.session.retryAt = c.now
-	case !slices.Contains(leaders, s.last.address):
+	case !slices.Contains(leaders, s.last.address), c.claim != c.session.told:
 		c.leave(errors.New("given up for an invitation"))
 	}
 	return nil

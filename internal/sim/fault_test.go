@@ -63,7 +63,6 @@ type faultKind struct {
 	onWorker func(s *simWorker, f Fault)
 }
 
-//nolint:gochecknoglobals // a table
 var faultTable = [faultKinds]faultKind{
 	KillLeader: {name: "kill leader", lasts: true, onLeader: func(l *simLeader, f Fault) {
 		l.kill(false)
