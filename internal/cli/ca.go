@@ -128,14 +128,8 @@ Tokens are not affected: if the data directory had admin.access, revoke that tok
 				what = ", of a new cluster key"
 			}
 			authority, err := rotate(cmd.Context())
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			if r.json {
-				return printJSON(a.stdout, authority)
-			}
-			_, err = fmt.Fprintf(a.stdout, "authority %d issues certificates now, until %s%s\n", authority.Number, authority.Expires.Format("2006-01-02"), what)
-			return err
+			return a.answer(cmd.Context(), err, authority, r.json, "authority %d issues certificates now, until %s%s\n", authority.Number,
+				authority.Expires.Format("2006-01-02"), what)
 		},
 	}
 	r.add(cmd)

@@ -129,14 +129,7 @@ func (a *app) drainCommand() *cobra.Command {
 				return err
 			}
 			w, err := c.DrainWorker(cmd.Context(), id)
-			switch {
-			case err != nil:
-				return orInterrupted(cmd.Context(), err)
-			case r.json:
-				return printJSON(a.stdout, w)
-			}
-			_, err = fmt.Fprintf(a.stdout, "worker %d is draining: it finishes %d running attempts, takes no more, and leaves\n", w.ID, w.Busy)
-			return err
+			return a.answer(cmd.Context(), err, w, r.json, "worker %d is draining: it finishes %d running attempts, takes no more, and leaves\n", w.ID, w.Busy)
 		},
 	}
 	r.add(cmd)

@@ -164,14 +164,22 @@ func removeCommand(a *app, cmd *cobra.Command, remove func(*client.Client, conte
 		if err != nil {
 			return err
 		}
-		if err := remove(c, cmd.Context(), args[0]); err != nil {
-			return orInterrupted(cmd.Context(), err)
-		}
-		_, err = fmt.Fprintf(a.stdout, text, args[0])
-		return err
+		return a.answer(cmd.Context(), remove(c, cmd.Context(), args[0]), nil, false, text, args[0])
 	}
 	addCluster(cmd, &cluster)
 	return cmd
+}
+
+// answer prints what a change has returned: in words, or as JSON.
+func (a *app) answer(ctx context.Context, err error, v any, asJSON bool, format string, args ...any) error {
+	switch {
+	case err != nil:
+		return orInterrupted(ctx, err)
+	case asJSON:
+		return printJSON(a.stdout, v)
+	}
+	_, err = fmt.Fprintf(a.stdout, format, args...)
+	return err
 }
 
 func parseNumber(cmd *cobra.Command, noun, s string) (uint64, error) {

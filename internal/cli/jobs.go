@@ -828,14 +828,7 @@ func changeCommand(a *app, cmd *cobra.Command, jobs scope, change func(*client.C
 		}
 		return a.each(cmd.Context(), cmd, jobs, args, c, func(s subject) error {
 			job, err := change(c, cmd.Context(), s.job)
-			switch {
-			case err != nil:
-				return err
-			case r.json:
-				return printJSON(a.stdout, job)
-			}
-			_, err = fmt.Fprintln(a.stdout, text(job))
-			return err
+			return a.answer(cmd.Context(), err, job, r.json, "%s\n", text(job))
 		})
 	}
 	r.add(cmd)

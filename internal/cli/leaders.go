@@ -55,18 +55,11 @@ voter once it has caught up.
 				return err
 			}
 			node, err := c.AddLeader(cmd.Context(), args[0])
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			if r.json {
-				return printJSON(a.stdout, node)
-			}
 			text := "is joining: it votes once it has caught up"
 			if node.Votes {
 				text = "is a leader of this cluster"
 			}
-			_, err = fmt.Fprintf(a.stdout, "leader %d at %s %s\n", node.ID, node.Address, text)
-			return err
+			return a.answer(cmd.Context(), err, node, r.json, "leader %d at %s %s\n", node.ID, node.Address, text)
 		},
 	}
 	r.add(cmd)

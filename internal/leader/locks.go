@@ -1,9 +1,9 @@
 package leader
 
 import (
-	"container/heap"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -11,7 +11,7 @@ import (
 // request its full time to live from its first moment, so an election takes no lock away.
 type lockBook struct {
 	byID  map[state.LockID]*lockTerm
-	queue lockQueue // those in byID that are not ending
+	queue sched.Ordered[*lockTerm] // those in byID that are not ending
 }
 
 // lockTerm is the time of one request.
@@ -25,32 +25,9 @@ type lockTerm struct {
 	at      int  // in the queue
 }
 
-// lockQueue is a heap.
-type lockQueue []*lockTerm //nolint:recvcheck // as package heap needs it
-
-func (q lockQueue) Len() int           { return len(q) }
-func (q lockQueue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
-
-func (q lockQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].at, q[j].at = i, j
-}
-
-// Push and Pop are for package heap.
-func (q *lockQueue) Push(x any) {
-	t := x.(*lockTerm) //nolint:forcetypeassert // of start
-	t.at = len(*q)
-	*q = append(*q, t)
-}
-
-// Pop removes the last element.
-func (q *lockQueue) Pop() any {
-	last := len(*q) - 1
-	t := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return t
-}
+// Place and Before order lockBook.queue.
+func (t *lockTerm) Place() *int                 { return &t.at }
+func (t *lockTerm) Before(other *lockTerm) bool { return t.due.Before(other.due) }
 
 func (b *lockBook) start(l *state.Lock, now time.Time) {
 	if t := b.byID[l.ID]; t != nil { // it waited, and is granted now
@@ -60,7 +37,7 @@ func (b *lockBook) start(l *state.Lock, now time.Time) {
 	ttl := time.Duration(l.TTLMS) * time.Millisecond //nolint:gosec // bounded
 	t := &lockTerm{id: l.ID, ttl: ttl, expires: now.Add(ttl), due: now.Add(ttl)}
 	b.byID[l.ID] = t
-	heap.Push(&b.queue, t)
+	b.queue.Put(t)
 }
 
 func (b *lockBook) end(id state.LockID) {
@@ -70,7 +47,7 @@ func (b *lockBook) end(id state.LockID) {
 	}
 	delete(b.byID, id)
 	if !t.ending {
-		heap.Remove(&b.queue, t.at)
+		b.queue.Remove(t)
 	}
 }
 
@@ -83,10 +60,10 @@ func (b *lockBook) expired(now time.Time) (ids []state.LockID) {
 		}
 		if t.expires.After(now) {
 			t.due = t.expires
-			heap.Fix(&b.queue, 0)
+			b.queue.Put(t)
 			continue
 		}
-		heap.Pop(&b.queue)
+		b.queue.Remove(t)
 		t.ending = true
 		ids = append(ids, t.id)
 	}

@@ -20,7 +20,7 @@ type hour struct {
 	s       *Scheduler
 	machine *state.Machine
 	workers []*hourWorker
-	events  ordered[*hourEvent]
+	events  Ordered[*hourEvent]
 	means   map[state.JobID]time.Duration
 	lease   state.Lease
 	longest time.Duration // attempt
@@ -51,14 +51,14 @@ type hourEvent struct {
 	in int // place in hour.events
 }
 
-func (e *hourEvent) place() *int { return &e.in }
+func (e *hourEvent) Place() *int { return &e.in }
 
-func (e *hourEvent) before(other *hourEvent) bool {
+func (e *hourEvent) Before(other *hourEvent) bool {
 	return cmp.Or(e.at.Compare(other.at), cmp.Compare(e.n, other.n)) < 0
 }
 
 func (h *hour) after(d time.Duration, do func()) {
-	h.events.put(&hourEvent{at: h.now.Add(d), n: h.rng.Int(), do: do})
+	h.events.Put(&hourEvent{at: h.now.Add(d), n: h.rng.Int(), do: do})
 }
 
 func (h *hour) apply(add func(e *state.Entry)) {
@@ -173,7 +173,7 @@ func TestHour(t *testing.T) {
 	}
 	for len(h.events) > 0 {
 		e := h.events[0]
-		h.events.remove(e)
+		h.events.Remove(e)
 		slotsIdle := 0
 		for _, w := range h.workers {
 			if h.s.reserved[w.ID] != nil {

@@ -27,7 +27,7 @@ type group struct {
 	key    string // of the need, and whether it is strict
 	strict bool   // see strict
 	class  *class
-	shares ordered[*share]   // with a runnable job
+	shares Ordered[*share]   // with a runnable job
 	users  map[*usage]*share // all of them
 
 	able  bool   // a worker can run its tasks, as of
@@ -38,7 +38,7 @@ type group struct {
 type share struct {
 	user     *usage
 	group    *group
-	runnable ordered[*jobQueue]
+	runnable Ordered[*jobQueue]
 	jobs     int // runnable or not
 	at       int
 }
@@ -76,68 +76,68 @@ type jobQueue struct {
 	at       int // in share.runnable; 0: no task was open when the job was last looked at
 }
 
-// element is an element of a heap.
-type element[T any] interface {
-	before(other T) bool
-	place() *int // 1 is the first; 0: not in the heap
+// Element is an element of a heap.
+type Element[T any] interface {
+	Before(other T) bool
+	Place() *int // 1 is the first; 0: not in the heap
 }
 
-// ordered is a heap whose elements know their places.
-type ordered[T element[T]] []T
+// Ordered is a heap whose elements know their places.
+type Ordered[T Element[T]] []T
 
-func (h ordered[T]) Len() int           { return len(h) }
-func (h ordered[T]) Less(i, j int) bool { return h[i].before(h[j]) }
+func (h Ordered[T]) Len() int           { return len(h) }
+func (h Ordered[T]) Less(i, j int) bool { return h[i].Before(h[j]) }
 
-func (h ordered[T]) Swap(i, j int) {
+func (h Ordered[T]) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	*h[i].place(), *h[j].place() = i+1, j+1
+	*h[i].Place(), *h[j].Place() = i+1, j+1
 }
 
 // Push and Pop are for package heap.
-func (h *ordered[T]) Push(x any) {
+func (h *Ordered[T]) Push(x any) {
 	t := x.(T) //nolint:forcetypeassert // of put
 	*h = append(*h, t)
-	*t.place() = len(*h)
+	*t.Place() = len(*h)
 }
 
 // Pop removes the last element.
-func (h *ordered[T]) Pop() any {
+func (h *Ordered[T]) Pop() any {
 	last := len(*h) - 1
 	t := (*h)[last]
-	*t.place() = 0
+	*t.Place() = 0
 	clear((*h)[last:])
 	*h = (*h)[:last]
 	return t
 }
 
-// put adds t, or moves it to where it belongs after a change.
-func (h *ordered[T]) put(t T) {
-	if at := *t.place(); at > 0 {
+// Put adds t, or moves it to where it belongs after a change.
+func (h *Ordered[T]) Put(t T) {
+	if at := *t.Place(); at > 0 {
 		heap.Fix(h, at-1)
 	} else {
 		heap.Push(h, t)
 	}
 }
 
-// remove removes t, if it is there.
-func (h *ordered[T]) remove(t T) {
-	if at := *t.place(); at > 0 {
+// Remove removes t, if it is there.
+func (h *Ordered[T]) Remove(t T) {
+	if at := *t.Place(); at > 0 {
 		heap.Remove(h, at-1)
 	}
 }
 
-func (s *share) place() *int { return &s.at }
+func (s *share) Place() *int { return &s.at }
 
-// before compares shares with a runnable job.
-func (s *share) before(other *share) bool { return before(s.runnable[0], other.runnable[0]) }
+// Before compares shares with a runnable job.
+func (s *share) Before(other *share) bool { return before(s.runnable[0], other.runnable[0]) }
 
-func (j *jobQueue) place() *int { return &j.at }
+func (j *jobQueue) Place() *int { return &j.at }
 
 // priority is that of the job, or a higher one: see SetPriority.
 func (j *jobQueue) priority() uint32 { return j.share.group.class.priority }
 
-// before compares jobs of one user.
-func (j *jobQueue) before(other *jobQueue) bool {
+// Before compares jobs of one user.
+func (j *jobQueue) Before(other *jobQueue) bool {
 	return cmp.Or(cmp.Compare(j.load, other.load), cmp.Compare(j.job.ID, other.job.ID)) < 0
 }
 
@@ -214,13 +214,13 @@ func without[T comparable](list []T, x T) []T {
 
 // offer makes a job runnable: a task of it may be open.
 func (j *jobQueue) offer() {
-	j.share.runnable.put(j)
+	j.share.runnable.Put(j)
 	j.share.rank()
 }
 
 // withdraw makes a job not runnable.
 func (j *jobQueue) withdraw() {
-	j.share.runnable.remove(j)
+	j.share.runnable.Remove(j)
 	j.share.rank()
 }
 
@@ -229,7 +229,7 @@ func (j *jobQueue) charge(load int64, slots int) {
 	j.load += load
 	j.share.user.load += load
 	if j.at > 0 {
-		j.share.runnable.put(j)
+		j.share.runnable.Put(j)
 	}
 	j.share.user.use(slots)
 }
@@ -255,8 +255,8 @@ func (u *usage) rank() (more bool) {
 // rank updates the place of a share, which has none if no job is runnable, or if the quota does not allow a task.
 func (s *share) rank() {
 	if len(s.runnable) > 0 && (s.user.free() >= s.group.Slots || s.user.ahead && !s.group.strict) {
-		s.group.shares.put(s)
+		s.group.shares.Put(s)
 	} else {
-		s.group.shares.remove(s)
+		s.group.shares.Remove(s)
 	}
 }

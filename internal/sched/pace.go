@@ -18,8 +18,8 @@ type pause struct {
 	at    int // in Scheduler.pauses; 0: none
 }
 
-func (p *pause) place() *int              { return &p.at }
-func (p *pause) before(other *pause) bool { return p.until.Before(other.until) }
+func (p *pause) Place() *int              { return &p.at }
+func (p *pause) Before(other *pause) bool { return p.until.Before(other.until) }
 
 // allows is how many leases the pace of a job allows now.
 func (j *jobQueue) allows() int {
@@ -36,7 +36,7 @@ func (j *jobQueue) allows() int {
 func (s *Scheduler) begin(now time.Time, j *jobQueue) {
 	if ms := j.job.Spec.DelayMS; ms > 0 {
 		j.pause.until = now.Add(time.Duration(ms) * time.Millisecond)
-		s.pauses.put(&j.pause)
+		s.pauses.Put(&j.pause)
 	}
 }
 
@@ -44,7 +44,7 @@ func (s *Scheduler) begin(now time.Time, j *jobQueue) {
 func (s *Scheduler) resumeJobs(now time.Time) {
 	for len(s.pauses) > 0 && !s.pauses[0].until.After(now) {
 		p := s.pauses[0]
-		s.pauses.remove(p)
+		s.pauses.Remove(p)
 		p.job.offer()
 	}
 }

@@ -89,10 +89,10 @@ func (q *queue) at(cursor uint64) uint64 {
 	return uint64(q.order[cursor])
 }
 
-func (q *queue) place() *int { return &q.backOff }
+func (q *queue) Place() *int { return &q.backOff }
 
-// before compares stages with a task in back-off.
-func (q *queue) before(other *queue) bool { return q.again.later[0].at.Before(other.again.later[0].at) }
+// Before compares stages with a task in back-off.
+func (q *queue) Before(other *queue) bool { return q.again.later[0].at.Before(other.again.later[0].at) }
 
 // open reports whether a task can be leased now, to some worker.
 func (q *queue) open() bool {

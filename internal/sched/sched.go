@@ -56,8 +56,8 @@ type Scheduler struct {
 	quotas   *state.Quotas
 	freed    bool                         // see Freed
 	classes  []*class                     // highest priority first
-	backOffs ordered[*queue]              // stages with a task in back-off
-	pauses   ordered[*pause]              // of jobs
+	backOffs Ordered[*queue]              // stages with a task in back-off
+	pauses   Ordered[*pause]              // of jobs
 	workers  []*Worker                    // that accept leases
 	fleet    uint64                       // the number of changes of workers
 	round    int                          // place in workers
@@ -174,7 +174,7 @@ func (s *Scheduler) EndStage(key Key) {
 		return
 	}
 	j := q.of
-	s.backOffs.remove(q)
+	s.backOffs.Remove(q)
 	j.stages = without(j.stages, q)
 	j.leases -= q.leases
 	j.charge(-q.load, 0)
@@ -183,7 +183,7 @@ func (s *Scheduler) EndStage(key Key) {
 	}
 	s.unreserve(j)
 	j.withdraw()
-	s.pauses.remove(&j.pause)
+	s.pauses.Remove(&j.pause)
 	delete(s.jobs, key.Job)
 	if j.share.jobs--; j.share.jobs == 0 {
 		s.dropShare(j.share)
@@ -239,7 +239,7 @@ func (s *Scheduler) Reopen(key Key, task uint64, at time.Time, avoid state.Worke
 
 func (s *Scheduler) reopen(q *queue, r reopened) {
 	q.again.add(r)
-	s.backOffs.put(q)
+	s.backOffs.Put(q)
 }
 
 // wake ends the back-offs and pauses that are due.
@@ -249,9 +249,9 @@ func (s *Scheduler) wake(now time.Time) {
 		q := s.backOffs[0]
 		q.again.wake(now)
 		if q.of.offer(); len(q.again.later) > 0 {
-			s.backOffs.put(q)
+			s.backOffs.Put(q)
 		} else {
-			s.backOffs.remove(q)
+			s.backOffs.Remove(q)
 		}
 	}
 }
