@@ -28,6 +28,8 @@ type codec struct {
 	untext decoder
 	// own replaces what the value borrows, which is only valid until the next record, by copies. Nil: it borrows nothing.
 	own func(p unsafe.Pointer)
+	// size is the bytes that the value refers to. Nil: it refers to none.
+	size func(p unsafe.Pointer) int
 	// empty says that the type has one value, such as struct{}.
 	empty bool
 }
@@ -379,6 +381,7 @@ func stringCodec() *codec {
 			setString(p, text)
 			return nil
 		}),
+		size: func(p unsafe.Pointer) int { return len(*(*string)(p)) },
 	}
 }
 
@@ -415,7 +418,8 @@ func bytesCodec() *codec {
 			*(*[]byte)(p) = slices.Clip(text)
 			return nil
 		}),
-		own: func(p unsafe.Pointer) { *(*[]byte)(p) = append([]byte{}, *(*[]byte)(p)...) },
+		own:  func(p unsafe.Pointer) { *(*[]byte)(p) = append([]byte{}, *(*[]byte)(p)...) },
+		size: func(p unsafe.Pointer) int { return len(*(*[]byte)(p)) },
 	}
 }
 
@@ -426,21 +430,12 @@ type fieldCodec struct {
 	end bool // it is the last one
 }
 
-// fieldsOf returns the codecs of the fields of a struct that have more than one value, and what owns what all of them borrow.
-func fieldsOf(t reflect.Type) (fields []fieldCodec, own func(p unsafe.Pointer), err error) {
+// fieldsOf returns the codecs of the fields of a struct that have more than one value.
+func fieldsOf(t reflect.Type) (fields []fieldCodec, err error) {
 	for f := range t.Fields() {
 		c, err := codecOfType(f.Type)
 		if err != nil {
-			return nil, nil, fmt.Errorf("field %s of %v: %w", f.Name, t, err)
-		}
-		if c.own != nil {
-			before := own
-			own = func(p unsafe.Pointer) {
-				c.own(unsafe.Add(p, f.Offset))
-				if before != nil {
-					before(p)
-				}
-			}
+			return nil, fmt.Errorf("field %s of %v: %w", f.Name, t, err)
 		}
 		if !c.empty {
 			fields = append(fields, fieldCodec{codec: c, at: f.Offset})
@@ -449,7 +444,35 @@ func fieldsOf(t reflect.Type) (fields []fieldCodec, own func(p unsafe.Pointer), 
 	if len(fields) > 0 {
 		fields[len(fields)-1].end = true
 	}
-	return fields, own, nil
+	return fields, nil
+}
+
+// referring makes c that of a struct whose fields refer to bytes, if some do.
+func (c *codec) referring(fields []fieldCodec) {
+	var own, size []fieldCodec
+	for _, f := range fields {
+		if f.own != nil {
+			own = append(own, f)
+		}
+		if f.size != nil {
+			size = append(size, f)
+		}
+	}
+	if own != nil {
+		c.own = func(p unsafe.Pointer) {
+			for i := range own {
+				own[i].own(unsafe.Add(p, own[i].at))
+			}
+		}
+	}
+	if size != nil {
+		c.size = func(p unsafe.Pointer) (n int) {
+			for i := range size {
+				n += size[i].size(unsafe.Add(p, size[i].at))
+			}
+			return n
+		}
+	}
 }
 
 // decodeFields decodes the fields one after the other.
@@ -470,11 +493,12 @@ func decodeFields(fields []fieldCodec, of func(c *codec) decoder) decoder {
 
 // structCodec encodes the fields one after the other; as text, with tabs between.
 func structCodec(t reflect.Type) (*codec, error) {
-	fields, own, err := fieldsOf(t)
+	fields, err := fieldsOf(t)
 	if err != nil {
 		return nil, err
 	}
-	out := &codec{own: own}
+	out := &codec{}
+	out.referring(fields)
 	out.empty = len(fields) == 0
 	out.key = func(to []byte, p unsafe.Pointer, end bool) []byte {
 		for i := range fields {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -116,7 +117,7 @@ func TestCombiner(t *testing.T) {
 	for _, distinct := range []int{1, 100, 5_000, 100_000} {
 		got, want := map[string]int{}, map[string]int{}
 		emitted := 0
-		c := combiner[int]{add: Sum[int], emit: func(key []byte, v *int) {
+		c := combiner[int]{add: Sum[int], value: &codec{}, emit: func(key []byte, v *int) {
 			got[string(key)] += *v
 			emitted++
 		}}
@@ -144,7 +145,7 @@ func TestCombinerOwnsBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	combine := combiner[[]byte]{add: func(_, b []byte) []byte { return b }, own: c.own}
+	combine := combiner[[]byte]{add: func(_, b []byte) []byte { return b }, value: c}
 	combine.table.Begin(1 << 20)
 	for _, value := range []string{"one", "two"} {
 		buf := []byte(value)
@@ -163,5 +164,46 @@ func TestUnderscored(t *testing.T) {
 		if got := underscored(name); got != want {
 			t.Errorf("underscored(%s) = %s, want %s", name, got, want)
 		}
+	}
+}
+
+// TestCombinerCountsValues: what values refer to is of the table too, also if the keys are few.
+func TestCombinerCountsValues(t *testing.T) {
+	const memory, size = 2 << 20, 100 << 10
+	type named struct {
+		n    int
+		text string
+		data []byte
+	}
+	c, err := codecOf[named]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	emitted, bytes := 0, 0
+	both := combiner[named]{
+		add:   func(a, b named) named { return named{a.n + b.n, a.text + b.text, append(a.data, b.data...)} },
+		value: c,
+		emit: func(_ []byte, v *named) {
+			emitted += v.n
+			bytes += len(v.text) + len(v.data)
+		},
+	}
+	both.table.Begin(memory)
+	for i := range 100 {
+		both.put([]byte{byte(i % 3)}, named{1, strings.Repeat("x", size/2), make([]byte, size/2)})
+		held := int64(0)
+		for _, v := range both.table.All() {
+			held += int64(len(v.text) + len(v.data))
+		}
+		if both.table.Refers != held || held > memory/2+size {
+			t.Fatalf("the table refers to %d bytes of %d after %d pairs, want at most %d", both.table.Refers, held, i+1, memory/2)
+		}
+	}
+	both.put(make([]byte, memory/4), named{n: 1})
+	if n := both.table.Len(); n > 3 {
+		t.Errorf("the table has %d keys: the long one is among them", n)
+	}
+	if both.flush(); emitted != 101 || bytes != 100*size || both.table.Refers != 0 {
+		t.Errorf("%d pairs with %d bytes were emitted, want 101 with %d; the table refers to %d more", emitted, bytes, 100*size, both.table.Refers)
 	}
 }

@@ -10,13 +10,13 @@ import (
 type combiner[V any] struct {
 	table keytable.Bounded[V]
 	add   func(a, b V) V
-	own   func(p unsafe.Pointer) // of V's codec
+	value *codec // V's
 	emit  func(key []byte, value *V)
 	held  V
 }
 
 func (c *combiner[V]) put(key []byte, value V) {
-	if c.table.Passes() {
+	if c.table.Passes(key) {
 		c.held = value // its address would move every value to the heap
 		c.emit(key, &c.held)
 		return
@@ -28,10 +28,19 @@ func (c *combiner[V]) put(key []byte, value V) {
 	if isNew {
 		*sum = value
 	} else {
+		c.refers(sum, -1)
 		*sum = c.add(*sum, value)
 	}
-	if c.own != nil {
-		c.own(unsafe.Pointer(sum))
+	if c.value.own != nil {
+		c.value.own(unsafe.Pointer(sum))
+	}
+	c.refers(sum, 1)
+}
+
+// refers adds n times what a value refers to.
+func (c *combiner[V]) refers(value *V, n int) {
+	if c.value.size != nil {
+		c.table.Refers += int64(n * c.value.size(unsafe.Pointer(value)))
 	}
 }
 

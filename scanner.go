@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/bridgefour/bridgefour/internal/pages"
 )
 
 const (
 	scannerBufferStart = 64 << 10
-	// Larger buffers, grown by one huge record, are not reused by the next task.
-	scannerBufferKept = 1 << 20
+	// Larger buffers, grown by one huge record, are not kept for the next task.
+	bufferKept = 1 << 20
 )
 
 // Scanner reads lines one at a time, without an allocation per line.
@@ -35,12 +37,12 @@ type Scanner struct {
 
 // reset reuses the buffer.
 func (r *Scanner) reset(source io.Reader, name string) {
-	buf := r.buf
-	if cap(buf) > scannerBufferKept {
-		buf = nil
-	}
-	*r = Scanner{source: source, name: name, bytesMax: recordMaxDefault, buf: buf, eof: source == nil}
+	r.free()
+	*r = Scanner{source: source, name: name, bytesMax: recordMaxDefault, buf: r.buf, eof: source == nil}
 }
+
+// free frees the buffer if it is large.
+func (r *Scanner) free() { r.buf, r.record = kept(r.buf), nil }
 
 // Scan advances to the next record. It returns false at the end or after an error: see Err.
 func (r *Scanner) Scan() bool {
@@ -94,7 +96,7 @@ func (r *Scanner) fill() {
 	if r.filled == len(r.buf) {
 		target := r.buf
 		if pending > len(r.buf)/2 || len(r.buf) == 0 {
-			target = make([]byte, max(scannerBufferStart, 2*len(r.buf)))
+			target = make([]byte, max(scannerBufferStart, pages.Longer(len(r.buf))))
 		}
 		copy(target, r.buf[r.next:r.filled])
 		r.base += int64(r.next)

@@ -35,6 +35,7 @@ func (t *Task) reset(ctx context.Context, spec *hooks.TaskSpec) {
 // finish flushes the output and returns the number of lines in the part. The error is the first read or write error, even if Map has
 // ignored it.
 func (t *Task) finish() (records uint64, err error) {
+	defer t.records.free()
 	if t.readErr != nil {
 		return 0, t.readErr
 	}

@@ -120,6 +120,19 @@ type sink[K, V any] struct {
 	keyTo, valTo []byte
 }
 
+// free frees the buffers if they are large, and what they hold, after a task.
+func (s *sink[K, V]) free() {
+	*s = sink[K, V]{x: s.x, codecs: s.codecs, keyTo: kept(s.keyTo), valTo: kept(s.valTo)}
+}
+
+// kept is a buffer for the next task, unless a long record has made it large.
+func kept(buf []byte) []byte {
+	if cap(buf) > bufferKept {
+		return nil
+	}
+	return buf
+}
+
 func (s *sink[K, V]) encodeKey(key K) []byte {
 	s.key = key
 	s.keyTo = s.codecs.key.key(s.keyTo[:0], unsafe.Pointer(&s.key), true)
@@ -142,14 +155,19 @@ func (p Pairs[K, V]) shuffled(next node, combine func(a, b V) V) (node, codecs, 
 	before.link = func(x *execution) func() error {
 		s := &sink[K, V]{x: x, codecs: c}
 		if combine == nil {
-			return p.link(x, func(key K, value V) {
+			run := p.link(x, func(key K, value V) {
 				s.value = value
 				s.emit(s.encodeKey(key), &s.value)
 			})
+			return func() error {
+				defer s.free()
+				return run()
+			}
 		}
-		sums := combiner[V]{add: combine, own: c.value.own, emit: s.emit}
+		sums := combiner[V]{add: combine, value: c.value, emit: s.emit}
 		run := p.link(x, func(key K, value V) { sums.put(s.encodeKey(key), value) })
 		return func() error {
+			defer s.free()
 			sums.table.Begin(x.spec.Memory)
 			err := run()
 			if err == nil {
@@ -235,6 +253,7 @@ type groupReader[K, V any] struct {
 // next goes to the next pair. It returns false at the end, or after an error, which it saves.
 func (r *groupReader[K, V]) next() bool {
 	var err error
+	r.pair = stage.Pair{} // not held beside the next one
 	r.pair, err = r.x.spec.Pairs.Next()
 	if r.more = err == nil; !r.more && !errors.Is(err, io.EOF) {
 		r.x.fail(err)
@@ -243,6 +262,7 @@ func (r *groupReader[K, V]) next() bool {
 }
 
 func (r *groupReader[K, V]) run(take func(Group[K, V]) error) error {
+	defer r.free()
 	for r.next(); r.more && r.x.err == nil; {
 		r.current = append(r.current[:0], r.pair.Key...)
 		if _, err := r.codecs.key.unkey(r.current, unsafe.Pointer(&r.group.Key), true); err != nil {
@@ -256,6 +276,13 @@ func (r *groupReader[K, V]) run(take func(Group[K, V]) error) error {
 		}
 	}
 	return r.x.err
+}
+
+// free frees what the last group holds.
+func (r *groupReader[K, V]) free() {
+	var key K
+	var value V
+	r.current, r.pair, r.group.Key, r.value = kept(r.current), stage.Pair{}, key, value
 }
 
 func (r *groupReader[K, V]) values(yield func(V) bool) {
@@ -291,7 +318,7 @@ func (p Pairs[K, V]) output() (*node, error) {
 	last := p.from
 	last.link = func(x *execution) func() error {
 		s := &sink[K, V]{x: x}
-		return p.link(x, func(key K, value V) {
+		run := p.link(x, func(key K, value V) {
 			s.key, s.value = key, value
 			s.keyTo = c.key.text(s.keyTo[:0], unsafe.Pointer(&s.key))
 			if !c.key.empty && !c.value.empty {
@@ -302,6 +329,10 @@ func (p Pairs[K, V]) output() (*node, error) {
 				x.fail(err)
 			}
 		})
+		return func() error {
+			defer s.free()
+			return run()
+		}
 	}
 	return &last, errors.Join(p.err, err)
 }

@@ -52,7 +52,7 @@ type JobRequest struct {
 	Grace         string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL when a command is stopped; 2s by default"`
 	Priority      *int              `json:"priority,omitempty" doc:"Higher runs first" default:"50" minimum:"0" maximum:"100"`
 	SlotsPerTask  int               `json:"slots_per_task,omitempty" doc:"Slots per attempt" minimum:"0" maximum:"1024"`
-	Memory        string            `json:"memory,omitempty" doc:"Memory limit of an attempt, such as 2GiB"`
+	Memory        string            `json:"memory,omitempty" doc:"Memory limit of an attempt, such as 2GiB: at least 16MiB, or 1MiB of a command"`
 	Resources     map[string]int    `json:"resources,omitempty" doc:"Countable things of the worker that each attempt needs for itself, such as gpu: 1"`
 	Labels        map[string]string `json:"labels,omitempty" doc:"Run only on workers with these labels"`
 	FirstSuccess  bool              `json:"first_success,omitempty" doc:"Done when one task succeeds; the others are stopped"`

@@ -43,7 +43,7 @@ type firstOnly struct{ keytable.Bounded[struct{}] }
 
 // wants reports whether a key may be the first of its kind.
 func (f *firstOnly) wants(key []byte) bool {
-	if f.Passes() {
+	if f.Passes(key) {
 		return true
 	}
 	if f.Full(key) {

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/pages"
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
@@ -49,7 +50,7 @@ func twoStages(name string, by stage.Partition) []stage.Stage {
 
 const (
 	blockBytes = 256 << 10 // of reads and writes
-	blockKept  = 4 << 20   // larger buffers are not reused by the next task
+	blockKept  = 4 << 20   // larger buffers are not kept for the next task
 	blockSlack = 8         // bytes after a block that can be read
 	lineMax    = 1 << 30   // what stage.Task.Emit takes
 )
@@ -67,7 +68,7 @@ type lineBlocks struct {
 // begin starts a split.
 func (b *lineBlocks) begin(t *stage.Task) (err error) {
 	const maxDefault = 64 << 20
-	if len(b.buf) < blockBytes || len(b.buf) > blockKept {
+	if b.end(); len(b.buf) < blockBytes {
 		b.buf = make([]byte, blockBytes, blockBytes+1+blockSlack)
 	}
 	*b = lineBlocks{task: t, buf: b.buf, ended: t.Split == nil}
@@ -86,7 +87,8 @@ func (b *lineBlocks) next() ([]byte, error) {
 			if int64(b.filled) > b.max {
 				return nil, b.tooLong()
 			}
-			b.buf = append(make([]byte, 0, 2*len(b.buf)+1+blockSlack), b.buf...)[:2*len(b.buf)]
+			n := pages.Longer(len(b.buf))
+			b.buf = append(make([]byte, 0, n+1+blockSlack), b.buf...)[:n]
 		}
 		n, err := b.task.Split.Read(b.buf[b.filled:])
 		end := bytes.LastIndexByte(b.buf[b.filled:b.filled+n], '\n') + 1
@@ -107,6 +109,7 @@ func (b *lineBlocks) next() ([]byte, error) {
 	if b.filled == 0 {
 		path, more, err := b.task.Split.Next()
 		if !more || err != nil {
+			b.end()
 			return nil, err
 		}
 		b.task.Path, b.ended = path, false
@@ -115,6 +118,13 @@ func (b *lineBlocks) next() ([]byte, error) {
 	last := append(b.buf[:b.filled], '\n')
 	b.filled = 0
 	return last, nil
+}
+
+// end frees the buffer if long lines have made it large: what comes after the split needs the memory.
+func (b *lineBlocks) end() {
+	if len(b.buf) > blockKept {
+		b.buf = nil
+	}
 }
 
 func (b *lineBlocks) tooLong() error {
@@ -175,6 +185,15 @@ func (p *partText) grown() error {
 
 // line adds a line.
 func (p *partText) line(line []byte) error {
+	if len(line) > blockBytes { // not copied: it is long
+		if err := p.flush(); err != nil {
+			return err
+		}
+		if _, err := p.part.Write(line); err != nil {
+			return err
+		}
+		line = nil
+	}
 	p.buf = append(append(p.buf, line...), '\n')
 	return p.grown()
 }

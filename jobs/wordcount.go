@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	b4 "github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/pages"
 )
 
 const (
@@ -82,6 +83,9 @@ func (w wordCounters) get() *wordCounter {
 // put returns a counter for reuse, unless it has grown too large to stay in memory.
 func (w wordCounters) put(counter *wordCounter) {
 	const bytesKept = 64 << 20
+	if len(counter.buf) > blockKept { // of a long word
+		counter.buf = nil
+	}
 	if counter.memory() > bytesKept {
 		return
 	}
@@ -113,7 +117,9 @@ func (c *wordCounter) count(t *b4.Task, flush func()) error {
 				return b4.BadInput(fmt.Errorf("%s: word at byte %d exceeds %d bytes; is this text? If it is, raise the limit with --set %s=SIZE",
 					t.Input(), t.Offset()-int64(filled), longest, b4.SettingRecordMax))
 			}
-			c.buf = append(c.buf, make([]byte, len(c.buf))...)
+			grown := make([]byte, pages.Longer(len(c.buf)))
+			copy(grown, c.buf)
+			c.buf = grown
 			continue
 		}
 		n, err := t.Read(c.buf[filled:room])

@@ -21,12 +21,13 @@ const module = "github.com/bridgefour/bridgefour"
 
 // allowed is what each package may import of ours. Those that wire things together are in wiring.
 var allowed = map[string][]string{
-	"":                        {"internal/bytesize", "internal/hooks", "internal/keytable", "internal/record", "internal/stage"},
+	"":                        {"internal/bytesize", "internal/hooks", "internal/keytable", "internal/pages", "internal/record", "internal/stage"},
 	"internal/bytesize":       {},
 	"internal/hooks":          {},
 	"api":                     {},
 	"internal/keytable":       {"internal/pages"},
 	"internal/pages":          {},
+	"internal/heap":           {},
 	"jobs":                    {"", "internal/keytable", "internal/pages", "internal/stage"},
 	"engine":                  {"", "internal/cli"},
 	"examples/exampletest":    {},
@@ -58,7 +59,7 @@ var allowed = map[string][]string{
 	"internal/commit":         {"api", "internal/blob", "internal/layout"},
 	"internal/keeper":         {},
 	"internal/program":        {"", "internal/hooks", "internal/stage", "internal/wire", "internal/keeper", "internal/placeholder", "internal/suggest"},
-	"internal/runner":         {"", "internal/hooks", "internal/keeper", "internal/program", "internal/wire", "internal/blob", "internal/layout", "internal/format", "internal/record", "internal/placeholder", "internal/shuffle", "internal/stage"},
+	"internal/runner":         {"", "internal/heap", "internal/hooks", "internal/keeper", "internal/program", "internal/wire", "internal/blob", "internal/layout", "internal/format", "internal/record", "internal/placeholder", "internal/shuffle", "internal/stage"},
 	"internal/leader":         {"internal/state", "internal/sched", "internal/wire"},
 	"internal/view":           {"api", "internal/state", "internal/leader", "internal/blob", "internal/layout", "internal/partname", "internal/placeholder"},
 	"internal/node":           {"api", "internal/partname", "internal/state", "internal/leader", "internal/view", "internal/replica", "internal/peer", "internal/datadir", "internal/discover", "internal/access", "internal/wire", "internal/plan", "internal/layout", "internal/blob", "internal/transport", "internal/metrics"},

@@ -27,6 +27,16 @@ func Make[T any](n int) []T {
 // toHuge is the number of bytes from an address to the next huge page.
 func toHuge(p unsafe.Pointer) int { return int(-uintptr(p) % hugeBytes) } //nolint:gosec // below hugeBytes
 
+// Longer is the length of the buffer to which one of n bytes grows that a record does not fit into: twice as many, but for a long record only a quarter more, because
+// both are held while they are copied.
+func Longer(n int) int {
+	const long = 4 << 20
+	if n < long {
+		return 2 * n
+	}
+	return n + n/4
+}
+
 // Grow returns list with room for another element.
 func Grow[T any](list []T) []T {
 	const least = 64

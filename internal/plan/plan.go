@@ -464,13 +464,7 @@ func (p *planner) numbers() {
 		// At least 1 ms: 0 stands for the default in the log.
 		p.result.Grace = max(time.Millisecond, p.duration("grace", p.req.Grace, 0))
 	}
-	if text := p.req.Memory; text != "" && text != "none" {
-		size, err := bytesize.Parse(text)
-		if err != nil {
-			p.fail("memory", "%v, or none", err)
-		}
-		p.result.Memory = size
-	}
+	p.memory()
 	p.resources()
 	if text := p.req.MaxFails; text != "" && text != "none" {
 		digits, percent := strings.CutSuffix(text, "%")
@@ -480,6 +474,27 @@ func (p *planner) numbers() {
 		}
 		p.result.MaxFails = &state.FailLimit{N: n, Percent: percent}
 	}
+}
+
+// memory parses the memory of an attempt. Less than the engine needs in a slot, or any process, is refused.
+func (p *planner) memory() {
+	text := p.req.Memory
+	if text == "" || text == "none" {
+		return
+	}
+	size, err := bytesize.Parse(text)
+	least, of := uint64(stage.MemoryMin), "a job in the worker's process, for its sort buffers and merges"
+	if p.req.Program.Builtin == "" {
+		const processLeast = 1 << 20
+		least, of = processLeast, "a command"
+	}
+	switch {
+	case err != nil:
+		p.fail("memory", "%v, or none", err)
+	case size < least:
+		p.fail("memory", "%q is too little for an attempt of %s: want at least %dMiB, or none", text, of, least>>20)
+	}
+	p.result.Memory = size
 }
 
 // after parses the jobs that this one comes after. One that is named twice must be done if it must be once.

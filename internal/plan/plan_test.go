@@ -484,6 +484,10 @@ func wrongs(dir string) []wrong {
 		{"grace", func(r *api.JobRequest) { r.Grace = "-5s" }, "grace", "at least 0s"},
 		{"short timeout", func(r *api.JobRequest) { r.Timeout = "-5s" }, "timeout", "at least 1ms"},
 		{"memory", func(r *api.JobRequest) { r.Memory = "much" }, "memory", `invalid size "much": want 65536`},
+		{"little memory", func(r *api.JobRequest) { r.Memory = "16383KiB" }, "memory", `"16383KiB" is too little for an attempt of a job in the worker's process, for its sort buffers and merges: want at least 16MiB, or none`},
+		{"little memory of a command", func(r *api.JobRequest) {
+			r.Program, r.Memory = api.Program{Command: []string{"cat"}}, "1KiB"
+		}, "memory", `"1KiB" is too little for an attempt of a command: want at least 1MiB, or none`},
 		{"retry delay", func(r *api.JobRequest) { r.RetryDelay = "169h" }, "retry_delay", "169h0m0s is too long: at most 168h0m0s"},
 		{"delay", func(r *api.JobRequest) { r.Delay = "1us" }, "delay", "too short: at least 1ms"},
 		{"max running", func(r *api.JobRequest) { r.MaxRunning = -1 }, "max_running", "-1 is out of range: want 1 to 1048576"},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/heap"
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
@@ -191,7 +192,8 @@ type Slot struct {
 	log     attemptLog
 	files   files
 	keeper  keeper.Keeper
-	last    []byte // Outcome.Stdout
+	share   heap.Share // of the attempt, and then of what the slot keeps of it
+	last    []byte     // Outcome.Stdout
 }
 
 // NewSlot returns a slot. It acquires resources only when needed.
@@ -216,6 +218,7 @@ func (r *Runner) NewSlot() *Slot {
 func (s *Slot) Close() error {
 	s.jobs = nil
 	s.input.close()
+	s.share.Close()
 	return s.keeper.Close()
 }
 
@@ -300,9 +303,12 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) (combines boo
 	if a.Parts != nil || s.parts.parts != nil {
 		s.parts = partReader{ctx: ctx, sight: sees, parts: a.Parts}
 	}
+	j.bound(&s.share)
 	memory, tables := s.runner.shares(j, a)
 	s.task.Memory, s.task.Temp = tables, s.keyed.cfg.Temp
-	s.keyed.begin(j.readers[a.Stage], memory)
+	if s.keyed.begin(j.readers[a.Stage], memory); a.reduces() && !s.keyed.on() {
+		s.keyed.writer = nil // the merge takes its memory
+	}
 	s.groups.begin(ctx, sees, a, memory)
 	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)

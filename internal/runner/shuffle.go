@@ -9,6 +9,7 @@ import (
 	"iter"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/heap"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/shuffle"
 	"github.com/bridgefour/bridgefour/internal/stage"
@@ -22,13 +23,28 @@ import (
 // that is given; of commands, that is the limit of their processes.
 func (r *Runner) shares(j *jobState, a *Attempt) (shuffle, tables int64) {
 	shuffle, tables = r.sortMemory, r.sortMemory
-	if given := j.wire.GetMemory(); given > 0 && j.wire.GetProgram().GetCommand() == nil {
-		shuffle, tables = int64(given/2), int64(given/4) //nolint:gosec // a size; the rest is for what is collected later
+	if given := int64(j.wire.GetMemory()); given > 0 && j.here() { //nolint:gosec // a size
+		shuffle, tables = given/2, given/4 // the rest is for what is not collected yet
 	}
 	if reads, writes := a.reduces(), j.readers[a.Stage].n > 0; reads && writes || writes && j.combine != nil {
 		shuffle /= 2
 	}
 	return shuffle, tables
+}
+
+// here reports whether the program runs in this process.
+func (j *jobState) here() bool { return j.wire.GetProgram().GetCommand() == nil }
+
+// bound makes the share of a slot that of a job. What a command takes is not of this process.
+func (j *jobState) bound(s *heap.Share) {
+	switch given := int64(j.wire.GetMemory()); { //nolint:gosec // a size
+	case !j.here():
+		s.Close()
+	case given > 0:
+		s.Bound(given)
+	default:
+		s.Unbound()
+	}
 }
 
 // partitions are those of a stage that reduces. None: there is no such stage.

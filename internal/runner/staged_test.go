@@ -193,6 +193,10 @@ func TestShares(t *testing.T) {
 			t.Errorf("%+v: shares %d and %d", test, shuffle, tables)
 		}
 	}
+	j := &jobState{wire: &wire.Job{Program: builtin("x"), Memory: stage.MemoryMin}, readers: readers(plan)}
+	if least, _ := r.shares(j, &Attempt{Stage: 1, Role: plan[1].GetRole()}); least < shuffle.MemoryMin {
+		t.Errorf("%d bytes of the least memory are for a shuffle, which takes %d", least, shuffle.MemoryMin)
+	}
 }
 
 // TestLineFails: errors of writing fail the task, also if the job ignores them, and so does a worker with other settings or another job.

@@ -32,6 +32,7 @@ type cursor struct {
 // advance goes to the next record.
 func (c *cursor) advance() error {
 	for len(c.rest) == 0 {
+		c.record, c.key, c.value, c.rest = nil, nil, nil, nil // the block is not held beside the next one
 		block, err := c.blocks.next()
 		if err != nil {
 			return err

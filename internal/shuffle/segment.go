@@ -79,23 +79,46 @@ func (s *segmentWriter) add(record []byte) error {
 	return nil
 }
 
-// writeLong writes a block of one record without a copy of it.
-func (s *segmentWriter) writeLong(record []byte) error {
+// addLong appends a record of more than packMax bytes that is not encoded. The segment has no marks.
+func (s *segmentWriter) addLong(key, value []byte) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	size := uint64(encodedBytes(key, value)) //nolint:gosec // not negative
+	s.now.raw += size
+	s.now.records++
+	s.now.largest = max(s.now.largest, size)
+	return s.writeLong(binary.AppendUvarint(nil, uint64(len(key))), key, binary.AppendUvarint(nil, uint64(len(value))), value)
+}
+
+// writeLong writes a block of one record, which is in pieces, without a copy of it.
+func (s *segmentWriter) writeLong(record ...[]byte) error {
+	var digest xxhash.Digest
+	digest.Reset()
+	size := 0
+	for _, piece := range record {
+		_, _ = digest.Write(piece) // never fails
+		size += len(piece)
+	}
 	header := s.block[:blockHeader]
-	putHeader(header, len(record), record)
+	putHeader(header, size, size, digest.Sum64())
 	if _, err := s.w.Write(header); err != nil {
 		return err
 	}
-	_, err := s.w.Write(record)
-	s.now.stored += uint64(blockHeader + len(record)) //nolint:gosec // not negative
-	return err
+	for _, piece := range record {
+		if _, err := s.w.Write(piece); err != nil {
+			return err
+		}
+	}
+	s.now.stored += uint64(blockHeader + size) //nolint:gosec // not negative
+	return nil
 }
 
 // putHeader fills in the header of a block.
-func putHeader(header []byte, raw int, stored []byte) {
-	binary.LittleEndian.PutUint32(header, uint32(raw))             //nolint:gosec // at most recordMax
-	binary.LittleEndian.PutUint32(header[4:], uint32(len(stored))) //nolint:gosec // likewise
-	binary.LittleEndian.PutUint64(header[8:], xxhash.Sum64(stored))
+func putHeader(header []byte, raw, stored int, sum uint64) {
+	binary.LittleEndian.PutUint32(header, uint32(raw))        //nolint:gosec // at most recordMax
+	binary.LittleEndian.PutUint32(header[4:], uint32(stored)) //nolint:gosec // likewise
+	binary.LittleEndian.PutUint64(header[8:], sum)
 }
 
 // next ends the partition.
@@ -115,7 +138,8 @@ func (s *segmentWriter) flush() error {
 	if packed := s.compress(raw); packed != nil {
 		out = packed
 	}
-	putHeader(out, len(raw), out[blockHeader:])
+	stored := out[blockHeader:]
+	putHeader(out, len(raw), len(stored), xxhash.Sum64(stored))
 	if _, err := s.w.Write(out); err != nil {
 		return err
 	}
@@ -313,7 +337,7 @@ func (b *blockReader) next() ([]byte, error) {
 	if n+follows > b.left || n > raw || raw > recordMax {
 		return nil, damaged("a block of %d bytes in %d", raw, n)
 	}
-	b.stored = resize(b.stored, n+follows, b.left)
+	resize(&b.stored, n+follows, b.left)
 	if _, err := io.ReadFull(b.r, b.stored); err != nil {
 		return nil, short(err)
 	}
@@ -333,20 +357,21 @@ func (b *blockReader) next() ([]byte, error) {
 	if b.left > 0 {
 		more = blockBytes
 	}
-	b.raw = resize(b.raw, raw, more)
+	resize(&b.raw, raw, more)
 	if _, err := s2.Decode(b.raw, stored); err != nil {
 		return nil, damaged("a block does not decompress: %v", err)
 	}
 	return b.raw, nil
 }
 
-// resize returns a slice of n bytes, if possible that of b. A new one has room for an ordinary block, but not for more than the given bytes if n are not: the partitions of many
-// segments are small. It is never nil.
-func resize(b []byte, n, most uint64) []byte {
-	if b == nil || uint64(cap(b)) < n {
-		return make([]byte, n, max(n, min(most, blockBytes+blockHeader)))
+// resize makes b n bytes long. If it has no room, a new one has room for an ordinary block, but not for more than the given bytes if n are not: the partitions of many
+// segments are small. It is not nil then.
+func resize(b *[]byte, n, most uint64) {
+	if *b == nil || uint64(cap(*b)) < n {
+		*b = nil // not held beside the new one
+		*b = make([]byte, n, max(n, min(most, blockBytes+blockHeader)))
 	}
-	return b[:n]
+	*b = (*b)[:n]
 }
 
 // cutRecord takes the first record off an encoded block.

@@ -206,7 +206,7 @@ func read(t *testing.T, w *Writer) *Merge {
 
 // TestLongRecordsAreMergedInPasses: as many runs and segments are open at once as have room for their longest records.
 func TestLongRecordsAreMergedInPasses(t *testing.T) {
-	cfg := Config{Memory: memoryMin, Temp: t.TempDir()}
+	cfg := Config{Memory: MemoryMin, Temp: t.TempDir()}
 	w := NewWriter(cfg)
 	var want []pair
 	var list []Segment
@@ -230,6 +230,44 @@ func TestLongRecordsAreMergedInPasses(t *testing.T) {
 	slices.SortStableFunc(want, func(a, b pair) int { return strings.Compare(a.key, b.key) })
 	if got := merged(t, cfg, list, 0, 1); !slices.Equal(got, want) {
 		t.Errorf("%d records are not the %d sorted ones", len(got), len(want))
+	}
+}
+
+// TestRecordsLongerThanTheMemory: they are not copied into the buffer, keep their place among those of their key, and are never all merged at once.
+func TestRecordsLongerThanTheMemory(t *testing.T) {
+	const partitions = 3
+	cfg := Config{Memory: MemoryMin, Temp: t.TempDir()}
+	w := NewWriter(cfg)
+	w.Begin(partitions)
+	want := make([][]pair, partitions)
+	long := strings.Repeat("v", MemoryMin)
+	for i := range 8 {
+		for p := range partitions {
+			for _, value := range []string{fmt.Sprint(i), long[:MemoryMin-i], ""} {
+				if len(value) > 1 && p != i%partitions {
+					continue
+				}
+				one := pair{fmt.Sprint("key", i%2), value}
+				want[p] = append(want[p], one)
+				add(t, w, p, one.key, one.value)
+			}
+		}
+		if n := int64(len(w.buf.chunks) * chunkBytes); n > w.cfg.Memory/2 {
+			t.Fatalf("the buffer has %d bytes", n)
+		}
+		if n := len(w.runs); n > 6 {
+			t.Fatalf("%d runs after %d long records", n, i+1)
+		}
+	}
+	segment, totals := finish(t, w)
+	if total := len(slices.Concat(want...)); totals.Records != uint64(total) {
+		t.Errorf("%d records, want %d", totals.Records, total)
+	}
+	for p := range partitions {
+		slices.SortStableFunc(want[p], func(a, b pair) int { return strings.Compare(a.key, b.key) })
+		if got := merged(t, cfg, []Segment{segment}, p, partitions); !slices.Equal(got, want[p]) {
+			t.Errorf("partition %d: %d records are not the %d sorted ones", p, len(got), len(want[p]))
+		}
 	}
 }
 

@@ -45,6 +45,11 @@ func (b *buffer) memory() int64 {
 	return int64(max(0, len(b.chunks)-1)*chunkBytes+b.used) + 2*entryBytes*int64(len(b.entries))
 }
 
+// kept is the memory of an empty buffer.
+func (b *buffer) kept() int64 {
+	return int64(len(b.free)*chunkBytes + (cap(b.entries)+cap(b.spare))*entryBytes)
+}
+
 // reset removes the records and keeps the memory.
 func (b *buffer) reset() {
 	for _, c := range b.chunks {

@@ -4,36 +4,33 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // Config bounds what a Writer or a Reader takes.
 type Config struct {
-	// Memory is in bytes. Less than 8 MiB count as that.
+	// Memory is in bytes. Less than MemoryMin count as that. Records that are longer are held besides, up to two at a time.
 	Memory int64
 	// Temp is the folder for what does not fit into the memory. Its files have no names, so none is left after a crash.
 	Temp string
 }
 
-const memoryMin = 8 << 20
+// MemoryMin is the least Config.Memory: two runs can be merged, with what is written of them.
+const MemoryMin = 4 << 20
 
 func (c Config) bounded() Config {
-	c.Memory = min(max(c.Memory, memoryMin), memoryMax)
+	c.Memory = min(max(c.Memory, MemoryMin), memoryMax)
 	return c
 }
 
 const fanMax = 512
-
-// fan is the number of runs without long records that are merged at once: their blocks take half of the memory.
-func (c Config) fan() int {
-	return int(max(2, min(c.Memory/2/new(extent).readBytes(), fanMax)))
-}
 
 // sized is what can be merged.
 type sized interface {
 	readBytes() int64 // that reading takes
 }
 
-// fit is how many of the first ones are merged at once, at least two if there are.
+// fit is how many of the first ones are merged at once, at least two if there are: their blocks take half of the memory.
 func fit[T sized](c Config, list []T) int {
 	n, left := 0, c.Memory/2
 	for n < min(len(list), fanMax) && (n < 2 || list[n].readBytes() <= left) {
@@ -66,8 +63,11 @@ func NewWriter(cfg Config) *Writer { return &Writer{cfg: cfg.bounded()} }
 
 // Limit changes Config.Memory, before Begin.
 func (w *Writer) Limit(memory int64) {
+	before := w.cfg.Memory
 	w.cfg.Memory = memory
-	w.cfg = w.cfg.bounded()
+	if w.cfg = w.cfg.bounded(); w.cfg.Memory < before && w.buf.kept() > w.cfg.Memory {
+		w.buf = buffer{}
+	}
 }
 
 // Begin starts a segment with the given number of partitions, at most PartitionsMax, and drops what was added to another one.
@@ -97,13 +97,16 @@ func (w *Writer) Add(partition int, key, value []byte) error {
 	if size > recordMax {
 		return fmt.Errorf("a record of %d bytes; the limit is %d", size, recordMax)
 	}
+	w.totals.Records++
 	if len(w.buf.entries) > 0 && w.buf.memory()+int64(size)+2*entryBytes > w.cfg.Memory {
 		if err := w.spill(); err != nil {
 			return err
 		}
 	}
+	if int64(size) > w.cfg.Memory {
+		return w.spillLong(partition, key, value)
+	}
 	w.buf.add(partition, key, value, size)
-	w.totals.Records++
 	return nil
 }
 
@@ -195,29 +198,49 @@ func (w *Writer) writeBuffer(list []entry) error {
 	return w.out.next()
 }
 
-// spill writes the buffer to a temporary file and makes room. Runs of a kind that are as many as can be merged at once become one.
+// spill writes the buffer to a temporary file and makes room.
 func (w *Writer) spill() error {
 	list := w.buf.sorted(w.partitions)
-	r, err := writeTemp(w.cfg.Temp, w.partitions, &w.out, func(p int) error {
-		return w.writeBuffer(cutPartition(&list, p))
+	err := w.addRun(func(p int) error { return w.writeBuffer(cutPartition(&list, p)) })
+	w.buf.reset()
+	return err
+}
+
+// spillLong writes a record that does not fit into the buffer, which is empty, to a temporary file.
+func (w *Writer) spillLong(partition int, key, value []byte) error {
+	return w.addRun(func(p int) error {
+		if p == partition {
+			if err := w.out.addLong(key, value); err != nil {
+				return err
+			}
+		}
+		return w.out.next()
 	})
+}
+
+// addRun makes a run. Neighbouring ones that were merged equally often become one before they are more than can be merged at once.
+func (w *Writer) addRun(write func(partition int) error) error {
+	r, err := writeTemp(w.cfg.Temp, w.partitions, &w.out, write)
 	if err != nil {
 		return err
 	}
-	w.buf.reset()
 	w.totals.Spilled += r.bytes
 	w.runs = append(w.runs, r)
-	for fan := w.cfg.fan(); ; {
-		n := len(w.runs)
-		if n < fan || w.runs[n-fan].level != w.runs[n-1].level {
+	for end := len(w.runs); ; {
+		from := end - 1
+		for from > 0 && w.runs[from-1].level == w.runs[end-1].level {
+			from--
+		}
+		if group := w.runs[from:end]; fit(w.cfg, group) == len(group) {
 			return nil
 		}
-		merged, err := mergeTemp(w.cfg.Temp, w.runs[n-fan:], &w.out)
+		merged, err := mergeTemp(w.cfg.Temp, w.runs[from:end-1], &w.out)
 		if err != nil {
 			return err
 		}
 		w.totals.Spilled += merged.bytes
-		w.runs = append(w.runs[:n-fan], merged)
+		w.runs = slices.Replace(w.runs, from, end-1, merged)
+		end = from + 1
 	}
 }
 

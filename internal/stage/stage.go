@@ -41,6 +41,9 @@ const (
 	PartitionsMax = 1 << 16
 )
 
+// MemoryMin is the least memory of an attempt, in bytes: a stage that reads and emits pairs has a quarter for each, and the blocks of two runs that are merged fit.
+const MemoryMin = 16 << 20
+
 // Stage is one stage of a job.
 type Stage struct {
 	// Name has the characters a-z, 0-9 and _, and is unique in the job: map, reduce, sort.
