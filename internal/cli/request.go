@@ -135,9 +135,6 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if err != nil {
 		return nil, err
 	}
-	if err := a.checkCommandFlags(cmd, f, program.Builtin); err != nil {
-		return nil, err
-	}
 	asked := f.asked
 	r := &asked
 	r.Program = program
@@ -200,13 +197,10 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 }
 
 // checkCommandFlags refuses flags about the commands of tasks for a built-in job, which starts none. The variables of this process are for all jobs.
-func (a *app) checkCommandFlags(cmd *cobra.Command, f *jobFlags, builtin string) error {
-	if builtin == "" {
-		return nil
-	}
+func (a *app) checkCommandFlags(cmd *cobra.Command, f *jobFlags) error {
 	for _, name := range []string{"dir", "env-all", "nice"} {
 		if a.typed[name] {
-			return usagef(cmd, "--%s is about the commands of tasks, and %s starts none", name, builtin)
+			return usagef(cmd, "--%s is about the commands of tasks, and a built-in job starts none", name)
 		}
 	}
 	f.asked.Sandbox, f.asked.NoNetwork = f.asked.Sandbox && a.typed["sandbox"], f.asked.NoNetwork && a.typed["no-network"]
@@ -484,7 +478,7 @@ func (a *app) parseProgram(cmd *cobra.Command, f *jobFlags, args []string, input
 			args[1], args[0], cmd.CommandPath(), strings.Join(args, " "))
 	}
 	p.Builtin = args[0]
-	return p, nil
+	return p, a.checkCommandFlags(cmd, f)
 }
 
 // checkBuiltin refuses a built-in job that this binary does not have.
