@@ -65,8 +65,7 @@ func DefaultAccess() (*Access, error) {
 	if err != nil || f.Current == "" {
 		return nil, err
 	}
-	a := f.Contexts[f.Current]
-	return &a, nil
+	return new(f.Contexts[f.Current]), nil
 }
 
 // DefaultAccessFile reads the access file that AccessEnv names, or else the user's; one that does not exist is empty.

@@ -104,8 +104,7 @@ func New(urls []string, o Options) (*Client, error) {
 		c.options.WaitPatience = 10 * time.Minute
 	}
 	if o.HTTP != nil {
-		own := *o.HTTP
-		c.http = &own
+		c.http = new(*o.HTTP)
 	} else {
 		t := transport.NewHTTP()
 		switch {

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func (a Authority) Cross(next Authority, now time.Time) ([]byte, error) {
 	template := certificate(now, authorityLife)
 	template.Subject, template.SubjectKeyId = next.certificate.Subject, next.certificate.SubjectKeyId
 	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
-	template.NotAfter = earlier(template.NotAfter, a.certificate.NotAfter)
+	template.NotAfter = slices.MinFunc([]time.Time{template.NotAfter, a.certificate.NotAfter}, time.Time.Compare)
 	return a.sign(template, next.key.Public())
 }
 
@@ -159,13 +160,6 @@ const serialBytes = 16
 func serialNumber(raw []byte) *big.Int {
 	raw[0] = raw[0]&0x7f | 0x40
 	return new(big.Int).SetBytes(raw)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // Fingerprint returns the identity of a machine's key.

@@ -79,8 +79,7 @@ Its token has no end. 'bridgefour token revoke' ends it as any other, and 'ca ro
 			if err != nil {
 				return err
 			}
-			pin := transport.PinOf(authority.Certificate())
-			j := transport.Join{Authority: &pin}
+			j := transport.Join{Authority: new(transport.PinOf(authority.Certificate()))}
 			for _, p := range peers {
 				j.Addresses = append(j.Addresses, p.Address)
 			}

@@ -80,26 +80,11 @@ func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) 
 		f.printPartial(job)
 		return
 	}
-	dead, open, tasks := uint64(0), uint64(0), uint64(0)
-	for _, s := range job.Stages {
-		dead += s.Dead
-		if s.Dead > 0 {
-			open += s.Open
-			tasks += s.Tasks
-		}
-	}
-	if dead == 0 {
-		f.app.stderr.Printf("job %d failed: %s", job.ID, job.Error)
+	begin, text := fmt.Sprintf("job %d failed", job.ID), failedTasks(job)
+	if text == "" {
+		f.app.stderr.Printf("%s: %s", begin, job.Error)
 	} else {
-		stopped := ""
-		if open > 0 {
-			by := "by its program"
-			if job.MaxFails != "" && !strings.HasPrefix(job.Error, "stopped "+by) {
-				by = "then (--max-fails " + job.MaxFails + ")"
-			}
-			stopped = fmt.Sprintf("; it was stopped %s, %s not run to the end", by, countText(open))
-		}
-		f.app.stderr.Printf("%s: %s of %s%s", f.app.stderr.Color(red, fmt.Sprintf("job %d failed", job.ID)), countText(dead), plural(tasks, "task"), stopped)
+		f.app.stderr.Printf("%s: %s", f.app.stderr.Color(red, begin), text)
 		f.printCauses(ctx, job.ID)
 	}
 	f.printPartial(job)
@@ -109,6 +94,42 @@ func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) 
 	if more != "" {
 		f.app.stderr.Printf("%s", more)
 	}
+}
+
+// failedTasks says how many tasks of a job have failed, of all that api.Job.TaskCounts counts, in which stages if it has several, and how many have not run to the
+// end because the job was stopped; empty: none has failed.
+func failedTasks(job *api.Job) string {
+	tasks, done, dead := job.TaskCounts()
+	var stages []string
+	ends, stopped := uint64(0), false // ends are the tasks that have failed when all others were done
+	for i := range job.Stages {
+		s := &job.Stages[i]
+		if s.Dead == 0 {
+			continue
+		}
+		stages, stopped = append(stages, stageText(job, s)), stopped || s.Open > 0
+		if s.Role != api.RoleMap && s.Role != api.RoleReduce {
+			ends += s.Dead
+		}
+	}
+	switch {
+	case stages == nil:
+		return ""
+	case dead == 0:
+		return plural(ends, "task") + ", in " + strings.Join(stages, ", ")
+	}
+	text := countText(dead) + " of " + plural(tasks, "task")
+	if first := &job.Stages[0]; stageText(job, first) != first.Name { // there are several
+		text += ", in " + strings.Join(stages, ", ")
+	}
+	if stopped {
+		by := "by its program"
+		if job.MaxFails != "" && !strings.HasPrefix(job.Error, "stopped "+by) {
+			by = "then (--max-fails " + job.MaxFails + ")"
+		}
+		text += fmt.Sprintf("; it was stopped %s, %s not run to the end", by, countText(tasks-done-dead))
+	}
+	return text
 }
 
 // printPartial says where the parts are that a job without success has made.

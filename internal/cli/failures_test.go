@@ -39,3 +39,28 @@ func TestLastLines(t *testing.T) {
 		}
 	}
 }
+
+// TestFailedTasks: the tasks of all stages that run the program are counted, as in the lists of jobs and runs; the stage is named if there are several.
+func TestFailedTasks(t *testing.T) {
+	stage := func(role string, tasks, done, dead uint64) api.Stage {
+		return api.Stage{Name: role, Role: role, Tasks: tasks, Done: done, Dead: dead, Open: tasks - done - dead}
+	}
+	for _, c := range []struct {
+		job  api.Job
+		want string
+	}{
+		{api.Job{Stages: []api.Stage{stage(api.RoleMap, 4, 4, 0), stage(api.RoleCommit, 1, 0, 0)}}, ""},
+		{api.Job{Stages: []api.Stage{stage(api.RoleMap, 4, 3, 1), stage(api.RoleCommit, 1, 0, 0)}}, "1 of 4 tasks"},
+		{api.Job{Stages: []api.Stage{stage(api.RoleMap, 2, 0, 2), stage(api.RoleReduce, 2, 0, 0)}}, "2 of 4 tasks, in map (stage 1 of 2)"},
+		{api.Job{Stages: []api.Stage{stage(api.RoleMap, 2, 2, 0), stage(api.RoleReduce, 2, 1, 1), stage(api.RoleCommit, 1, 0, 0)}}, "1 of 4 tasks, in reduce (stage 2 of 2)"},
+		{api.Job{Stages: []api.Stage{stage(api.RoleMap, 4, 4, 0), stage(api.RoleCommit, 1, 0, 1)}}, "1 task, in commit"},
+		{api.Job{MaxFails: "0", Stages: []api.Stage{stage(api.RoleMap, 4, 1, 1), stage(api.RoleReduce, 2, 0, 0)}},
+			"1 of 6 tasks, in map (stage 1 of 2); it was stopped then (--max-fails 0), 4 not run to the end"},
+		{api.Job{Error: "stopped by its program: task 1/map/0: no", Stages: []api.Stage{stage(api.RoleMap, 4, 1, 1)}},
+			"1 of 4 tasks; it was stopped by its program, 2 not run to the end"},
+	} {
+		if got := failedTasks(&c.job); got != c.want {
+			t.Errorf("failedTasks(%+v) = %q, want %q", c.job.Stages, got, c.want)
+		}
+	}
+}

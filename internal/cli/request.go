@@ -135,8 +135,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if err != nil {
 		return nil, err
 	}
-	asked := f.asked
-	r := &asked
+	r := new(f.asked)
 	r.Program = program
 	if r.Dir, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("working directory: %w", err)

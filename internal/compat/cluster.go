@@ -221,6 +221,5 @@ func epochMillis(t *time.Time) *int64 {
 	if t == nil {
 		return nil
 	}
-	ms := t.UnixMilli()
-	return &ms
+	return new(t.UnixMilli())
 }

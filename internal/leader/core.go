@@ -276,17 +276,22 @@ func (c *Core) handle(in Input) error {
 }
 
 // handleCommand adds a client's commands to the log. A job that they stop or retry is frozen until they are applied. Commands that make an
-// entry too large to be sent are answered, and not added.
+// entry too large to be sent, or that no leader could read from it, are answered, and not added.
 func (c *Core) handleCommand(in Command) {
 	e := c.open()
 	known, mark := len(e.Fenced), e.Mark()
 	in.Add(e)
+	refusal := ""
 	if size := e.Size() - mark.Size(); e.Size() > EntryBytesMax {
+		refusal = fmt.Sprintf("the request takes %.1f MiB of the log, and one entry holds %d MiB", float64(size)/(1<<20), EntryBytesMax>>20)
+	} else if err := e.Check(mark); err != nil {
+		refusal = fmt.Sprintf("the request has a value that the log cannot hold, which should have been refused earlier; please report this: %v", err)
+	}
+	if refusal != "" {
 		e.Truncate(mark)
-		c.effects.Replies = append(c.effects.Replies, state.Event{Kind: state.RequestApplied, Key: in.Key, Err: &state.Rejection{
-			Code:    state.TooLarge,
-			Message: fmt.Sprintf("the request takes %.1f MiB of the log, and one entry holds %d MiB", float64(size)/(1<<20), EntryBytesMax>>20),
-		}})
+		c.effects.Replies = append(c.effects.Replies, state.Event{
+			Kind: state.RequestApplied, Key: in.Key, Err: &state.Rejection{Code: state.TooLarge, Message: refusal},
+		})
 		return
 	}
 	fenced := e.Fenced[known:]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,21 +33,24 @@ func TestStagedInputOfAnotherLeader(t *testing.T) {
 	}
 }
 
-// TestEntryTooLarge: commands that no message between leaders could carry are answered, and not proposed; others are.
+// TestEntryTooLarge: commands that no message between leaders could carry, or that no leader could read, are answered, and not proposed; others are.
 func TestEntryTooLarge(t *testing.T) {
 	r := newCoreRig(t, 0)
 	large := &state.Spec{Output: "/large", Settings: map[string]string{"k": string(bytes.Repeat([]byte("x"), EntryBytesMax))}}
 	r.step(
 		Command{"a", func(e *state.Entry) { e.Submit("a", "u1", "", &state.Spec{Output: "/a"}) }},
 		Command{"b", func(e *state.Entry) { e.Submit("b", "u2", "", large) }},
+		Command{"d", func(e *state.Entry) {
+			e.Submit("d", "u4", "", &state.Spec{Output: "/d", Input: state.Input{Tasks: 1 << 60}})
+		}},
 		Command{"c", func(e *state.Entry) { e.Submit("c", "u3", "", &state.Spec{Output: "/c"}) }},
 	)
 	got := map[string]error{}
-	for len(got) < 3 {
+	for len(got) < 4 {
 		for _, e := range r.last.Replies {
 			got[e.Key] = e.Err
 		}
-		if len(got) < 3 {
+		if len(got) < 4 {
 			r.step()
 		}
 	}
@@ -56,6 +60,9 @@ func TestEntryTooLarge(t *testing.T) {
 	rejection, ok := got["b"].(*state.Rejection) //nolint:errorlint // a result, not wrapped
 	if !ok || rejection.Code != state.TooLarge || rejection.Message != "the request takes 16.0 MiB of the log, and one entry holds 16 MiB" {
 		t.Errorf("the large command is answered %v", got["b"])
+	}
+	if got["d"] == nil || !strings.Contains(got["d"].Error(), "a value that the log cannot hold") {
+		t.Errorf("the command that cannot be read is answered %v", got["d"])
 	}
 }
 

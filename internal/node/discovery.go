@@ -21,8 +21,7 @@ func (p *Process) announce(ctx context.Context) {
 	defer watch.Wait()
 	watch.Go(func() {
 		discover.Watch(ctx, discover.Worker, p.cfg.Logger, func(found []discover.Node) {
-			idle := p.joinable(found)
-			p.idle.Store(&idle)
+			p.idle.Store(new(p.joinable(found)))
 		})
 	})
 	discover.Announce(ctx, discover.Announcement{

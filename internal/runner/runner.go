@@ -164,7 +164,7 @@ type Outcome struct {
 	Checksum   uint64 // xxh64 of File
 	Peak       uint64 // bytes of the largest resident set of a process; 0: unknown
 	Failure    *wire.Failure
-	// Stdout is the end of what a failed attempt wrote to its output, at most wire.TailMax of StdoutBytes. It is valid until the next Run.
+	// Stdout is the end of what the command of a failed attempt wrote to its output, at most wire.TailMax of StdoutBytes. It is valid until the next Run.
 	Stdout      []byte
 	StdoutBytes uint64
 	Canceled    bool // the context of Run ended first, or an input is lost

@@ -7,11 +7,11 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// keepStdout sets the end of what a failed attempt has written to its output. If that cannot be read back, as from an object store, none is
-// kept.
+// keepStdout sets the end of what the command of a failed attempt has written to its standard output. If that cannot be read back, as from an
+// object store, none is kept; and none of other programs, whose output is a part of the result and says nothing about the failure.
 func (s *Slot) keepStdout(ctx context.Context, out *Outcome) {
 	f := &s.output
-	if f.size == 0 || s.keyed.on() {
+	if f.size == 0 || s.keyed.on() || !s.files.opened {
 		return
 	}
 	if s.last == nil {

@@ -376,6 +376,16 @@ func (e *Entry) Truncate(m Mark) {
 	e.enc.buf, e.Items, e.Fenced = e.enc.buf[:m.size], m.items, e.Fenced[:m.fenced]
 }
 
+// Check returns an error if a command that was added after the mark could not be read again: no leader could apply the entry.
+func (e *Entry) Check(m Mark) error {
+	d := &decoder{buf: e.enc.buf[m.size:]}
+	in := codec{d: d, level: e.level}
+	for d.err == nil && len(d.buf) > 0 {
+		in.nextCommand(&command{})
+	}
+	return d.finish("a command")
+}
+
 // Stop ends a job early.
 func (e *Entry) Stop(key string, job JobID) {
 	e.Fenced = append(e.Fenced, job)

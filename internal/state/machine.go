@@ -37,6 +37,7 @@ type Machine struct {
 	others     bool             // attempts may run of a job that the command that is being applied ends
 	facts      uint32           // recorded for the entry that is being applied
 	batch      []Completion     // of the command that is being applied; kept for its memory
+	input      *InputReader     // see reading; nil between entries
 }
 
 // New returns the empty machine.
@@ -113,6 +114,7 @@ func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 			m.apply(kind, &c, out)
 		}
 	}
+	m.input = nil
 	m.locks.inherit(func(id JobID) { out.Events = append(out.Events, Event{Kind: PriorityChanged, Job: id}) })
 	return d.finish("log entry %d", index)
 }
@@ -689,11 +691,7 @@ func (m *Machine) lose(job *Job, number uint32, task uint64, lease, fence Lease,
 	if !ok {
 		return false
 	}
-	job.unwarn(int(number), task)
-	if stage == job.Parts() {
-		job.OutputBytes -= gone.Size
-		job.Records -= gone.Records
-	}
+	m.uncount(job, int(number), task, gone)
 	for _, i := range ready {
 		job.Stages[i].Fence = max(job.Stages[i].Fence, fence)
 		out.Events = append(out.Events, Event{Kind: StageEnded, Job: job.ID, Stage: uint32(i)})

@@ -740,6 +740,9 @@ func (m *model) reopen(j *modelJob, stage uint32, index uint64, fence Lease) {
 		}
 	}
 	t.status, t.lost, s.closed = "open", t.won.Lease, false
+	if m.level >= 2 && s.spec.Role == RoleMap && j.spec.Input.Kind == InputFiles {
+		j.read -= min(j.read, j.taskSize(index))
+	}
 	for _, i := range complete {
 		if m.level >= 2 {
 			m.reopenAll(j, i, fence)

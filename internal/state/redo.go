@@ -37,7 +37,7 @@ func (m *Machine) changeInput(job *Job, changed []FileChange) {
 	if len(changed) == 0 {
 		return
 	}
-	spec, old := *job.Spec, NewInputReader(&job.Spec.Input)
+	spec := *job.Spec
 	type file struct{ task, place uint64 }
 	versions := map[file]Version{}
 	for _, c := range spec.Input.Changed {
@@ -45,7 +45,7 @@ func (m *Machine) changeInput(job *Job, changed []FileChange) {
 	}
 	redone := make([]bool, len(job.Stages))
 	for _, c := range changed {
-		split, err := old.Split(c.Task)
+		split, err := m.reading(job).Split(c.Task)
 		was, there := split.whole(c.File)
 		if err != nil || !there {
 			continue
@@ -53,10 +53,7 @@ func (m *Machine) changeInput(job *Job, changed []FileChange) {
 		versions[file{c.Task, c.File}] = c.Version
 		spec.Input.Bytes += c.Version.Size - was.Size
 		for i := range job.Stages {
-			if job.Spec.Splits(i) && m.redo(job, i, c.Task) {
-				redone[i] = true
-				job.ReadBytes -= min(job.ReadBytes, split.Length)
-			}
+			redone[i] = job.Spec.Splits(i) && m.redo(job, i, c.Task) || redone[i]
 		}
 	}
 	spec.Input.Changed = nil
@@ -82,16 +79,9 @@ func (m *Machine) redoReaders(job *Job, redone []bool) {
 // redoLost opens the done tasks whose outputs were lost, with all that was made from these: the next attempt may write another output.
 func (m *Machine) redoLost(job *Job, lost []OutputRange) {
 	redone := make([]bool, len(job.Stages))
-	input := NewInputReader(&job.Spec.Input)
 	for _, r := range lost {
 		for task := range job.doneTasks(r) {
-			if !m.redo(job, int(r.Stage), task) {
-				continue
-			}
-			redone[r.Stage] = true
-			if split, err := input.Split(task); err == nil && job.Spec.Input.Kind == InputFiles && job.Spec.Splits(int(r.Stage)) {
-				job.ReadBytes -= min(job.ReadBytes, split.Length)
-			}
+			redone[r.Stage] = m.redo(job, int(r.Stage), task) || redone[r.Stage]
 		}
 	}
 	m.redoReaders(job, redone)
@@ -130,10 +120,30 @@ func (m *Machine) redo(job *Job, i int, task uint64) bool {
 	}
 	stage.lose(task, done.Winner, m.level >= 2, m.epoch)
 	stage.void(task, m.epoch)
+	m.uncount(job, i, task, done)
+	return true
+}
+
+// uncount takes a task that was done, and is open again, off the job's totals. What it has read is not kept: its split is as long.
+func (m *Machine) uncount(job *Job, i int, task uint64, done Output) {
 	job.unwarn(i, task)
-	if stage == job.Parts() {
+	if job.Stages[i] == job.Parts() {
 		job.OutputBytes -= done.Size
 		job.Records -= done.Records
 	}
-	return true
+	if m.level < 2 || job.Spec.Input.Kind != InputFiles || !job.Spec.Splits(i) { // older versions count what is read again twice
+		return
+	}
+	if split, err := m.reading(job).Split(task); err == nil {
+		job.ReadBytes -= min(job.ReadBytes, split.Length)
+	}
+}
+
+// reading returns a reader of a job's input, which is kept for the rest of the entry: thousands of outputs can be lost at one time, and each split takes
+// the whole block that holds it.
+func (m *Machine) reading(job *Job) *InputReader {
+	if m.input == nil || m.input.in != &job.Spec.Input {
+		m.input = NewInputReader(&job.Spec.Input)
+	}
+	return m.input
 }

@@ -14,8 +14,7 @@ type Broadcast struct {
 // NewBroadcast returns a broadcast without waiters.
 func NewBroadcast() *Broadcast {
 	b := &Broadcast{}
-	ch := make(chan struct{})
-	b.changed.Store(&ch)
+	b.changed.Store(new(make(chan struct{})))
 	return b
 }
 
@@ -24,8 +23,7 @@ func (b *Broadcast) Changed() <-chan struct{} { return *b.changed.Load() }
 
 // Notify wakes all waiters. Notify and Close belong to one goroutine.
 func (b *Broadcast) Notify() {
-	ch := make(chan struct{})
-	close(*b.changed.Swap(&ch))
+	close(*b.changed.Swap(new(make(chan struct{}))))
 }
 
 // Close ends every Wait with err, now and later.

@@ -185,8 +185,7 @@ func Time(ms int64) *time.Time {
 	if ms == 0 {
 		return nil
 	}
-	t := time.UnixMilli(ms).UTC()
-	return &t
+	return new(time.UnixMilli(ms).UTC())
 }
 
 // keptJobs returns what is kept of the jobs of all users.

@@ -165,13 +165,11 @@ func publicTask(job *state.Job, row *taskRow, names *partname.Names, done bool) 
 		Attempts: row.attempt, Worker: uint64(row.worker), Second: uint64(row.second), Overtook: row.out.Second, Read: row.out.Read, Size: row.out.Size, Records: row.out.Records,
 	}
 	if row.out.Worker != 0 {
-		started := time.UnixMilli(job.Created + int64(row.out.Started)).UTC()
-		seconds := float64(row.out.Millis) / 1000
-		t.Started, t.Seconds = &started, &seconds
+		t.Started = new(time.UnixMilli(job.Created + int64(row.out.Started)).UTC())
+		t.Seconds = new(float64(row.out.Millis) / 1000)
 	}
 	if !row.retry.IsZero() {
-		at := row.retry.UTC()
-		t.Retry = &at
+		t.Retry = new(row.retry.UTC())
 	}
 	t.Memory = uint64(row.out.PeakKiB) << 10
 	if job.Spec.Reads(row.stage) {

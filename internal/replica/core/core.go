@@ -264,8 +264,7 @@ func (c *Core) startBatch(now time.Time) {
 		return
 	}
 	p.batch, p.next, p.urgent, p.since = p.next, Batch{}, false, now
-	batch := p.batch
-	c.fx.Persist = &batch
+	c.fx.Persist = new(p.batch)
 }
 
 func (c *Core) persisted() error {
