@@ -24,23 +24,7 @@ func Collect[K, V, A, R any](in Pairs[K, V], f func(t *Task, pairs iter.Seq[KV[K
 	from, _, err := byTask.shuffled(node{name: "collect", partition: stage.ByHash, partitions: 1}, nil)
 	c, codecErr := codecOf[KV[K, V]]()
 	return Pairs[A, R]{from: from, err: errors.Join(err, codecErr), link: func(x *execution, emit Emit[A, R]) func() error {
-		pairs := func(yield func(KV[K, V]) bool) {
-			var pair KV[K, V]
-			for x.err == nil {
-				p, err := x.spec.Pairs.Next()
-				if errors.Is(err, io.EOF) {
-					return
-				}
-				if err == nil {
-					_, err = c.unvalue(p.Value, unsafe.Pointer(&pair), true)
-				}
-				if err != nil {
-					x.fail(err)
-				} else if !yield(pair) {
-					return
-				}
-			}
-		}
+		pairs := valuesOf[KV[K, V]](x, c)
 		return func() error {
 			err := f(&x.task, pairs, emit)
 			if x.err != nil { // f cannot know of it, and may have another error because of it
@@ -49,6 +33,27 @@ func Collect[K, V, A, R any](in Pairs[K, V], f func(t *Task, pairs iter.Seq[KV[K
 			return err
 		}
 	}}
+}
+
+// valuesOf are the values of the pairs of a partition. The first error of reading them ends them, and fails the task.
+func valuesOf[T any](x *execution, c *codec) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		var value T
+		for x.err == nil {
+			p, err := x.spec.Pairs.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err == nil {
+				_, err = c.unvalue(p.Value, unsafe.Pointer(&value), true)
+			}
+			if err != nil {
+				x.fail(err)
+			} else if !yield(value) {
+				return
+			}
+		}
+	}
 }
 
 // ReadPairs reads the result of a job, or one of its parts, as the pairs that the job's building function has returned, in their order:

@@ -10,7 +10,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
@@ -233,11 +232,8 @@ func settingType(t reflect.Type) (set func(field reflect.Value, text string) err
 		}, "duration", "a duration such as 90s or 1h30m"
 	case reflect.TypeFor[Size]():
 		return func(f reflect.Value, text string) error {
-			n, err := bytesize.Parse(text)
-			if text == "0" {
-				n, err = 0, nil
-			}
-			f.SetInt(int64(n)) //nolint:gosec // at most 2⁶³-1
+			n, err := parseSize(text)
+			f.SetInt(n)
 			return err
 		}, "size", "a size such as 64MiB"
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"unsafe"
 
@@ -91,24 +90,16 @@ func orderBy[K, V, S any](in Pairs[K, V], by func(pair KV[K, V]) S) Pairs[S, KV[
 func ordered[K, V any](from node, err error, most int) Pairs[K, V] {
 	c, codecErr := codecOf[KV[K, V]]()
 	return Pairs[K, V]{from: from, err: errors.Join(err, codecErr), link: func(x *execution, emit Emit[K, V]) func() error {
-		pair := new(KV[K, V])
+		pairs := valuesOf[KV[K, V]](x, c)
 		return func() error {
-			for n := 0; n != most; n++ {
-				p, err := x.spec.Pairs.Next()
-				if errors.Is(err, io.EOF) {
-					return nil
-				}
-				if err == nil {
-					_, err = c.unvalue(p.Value, unsafe.Pointer(pair), true)
-				}
-				if err != nil {
-					return err
-				}
-				if emit(pair.Key, pair.Value); x.err != nil {
-					return x.err
+			n := 0
+			for pair := range pairs {
+				emit(pair.Key, pair.Value)
+				if n++; n == most {
+					break
 				}
 			}
-			return nil
+			return x.err
 		}
 	}}
 }

@@ -26,7 +26,12 @@ func (o *Writer) reset(w io.Writer, sizeMax int64) {
 }
 
 // Write appends p.
-func (o *Writer) Write(p []byte) (int, error) {
+func (o *Writer) Write(p []byte) (int, error) { return write(o, p) }
+
+// WriteString appends s.
+func (o *Writer) WriteString(s string) (int, error) { return write(o, s) }
+
+func write[T []byte | string](o *Writer, p T) (int, error) {
 	if len(p) <= cap(o.buf)-len(o.buf) && o.err == nil {
 		o.buf = append(o.buf, p...)
 		return len(p), nil
@@ -41,20 +46,6 @@ func (o *Writer) Write(p []byte) (int, error) {
 		rest = rest[n:]
 	}
 	return len(p), nil
-}
-
-// WriteString appends s.
-func (o *Writer) WriteString(s string) (int, error) {
-	for rest := s; len(rest) > 0; {
-		room := o.room()
-		if o.err != nil {
-			return len(s) - len(rest), o.err
-		}
-		n := min(room, len(rest))
-		o.buf = append(o.buf, rest[:n]...)
-		rest = rest[n:]
-	}
-	return len(s), nil
 }
 
 // WriteByte appends c.

@@ -27,7 +27,7 @@ type distinct struct {
 	lines lineBlocks
 	first firstOnly
 	part  partText
-	last  []byte
+	last  lastKey
 }
 
 func newDistinct(cfg distinctConfig) (stage.Program, error) {
@@ -53,6 +53,21 @@ func (f *firstOnly) wants(key []byte) bool {
 	return isNew
 }
 
+// lastKey is the last key of a partition.
+type lastKey struct {
+	key []byte
+	any bool // there is one
+}
+
+// repeats reports whether a key is that of the call before.
+func (l *lastKey) repeats(key []byte) bool {
+	if l.any && bytes.Equal(key, l.key) {
+		return true
+	}
+	l.key, l.any = append(l.key[:0], key...), true
+	return false
+}
+
 // Stages are two.
 func (*distinct) Stages() []stage.Stage { return twoStages("distinct", stage.ByRange) }
 
@@ -75,12 +90,11 @@ func (d *distinct) Run(_ context.Context, t *stage.Task) error {
 		})
 	}
 	d.part.begin(t)
-	started := false
+	d.last.any = false
 	err := eachPair(t, func(pair stage.Pair) error {
-		if started && bytes.Equal(pair.Key, d.last) {
+		if d.last.repeats(pair.Key) {
 			return nil
 		}
-		d.last, started = append(d.last[:0], pair.Key...), true
 		return d.part.line(pair.Key)
 	})
 	if err == nil {

@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 
@@ -34,8 +33,7 @@ type sorter struct {
 	first firstOnly // if unique
 	key   []byte
 	size  []byte
-	last  []byte // key of the last line, if unique
-	any   bool
+	last  lastKey // if unique
 }
 
 // linePlace is where a pair of a sort has its line.
@@ -80,7 +78,7 @@ func (s *sorter) Run(_ context.Context, t *stage.Task) error {
 		return s.lines.eachLine(t, func(line []byte) error { return s.emit(t, line) })
 	}
 	s.part.begin(t)
-	s.any = false
+	s.last.any = false
 	err := eachPair(t, s.write)
 	if err == nil {
 		err = s.part.flush()
@@ -126,11 +124,8 @@ func (s *sorter) emit(t *stage.Task, line []byte) error {
 
 // write writes the line of a pair.
 func (s *sorter) write(pair stage.Pair) error {
-	if s.Unique {
-		if s.any && bytes.Equal(pair.Key, s.last) {
-			return nil
-		}
-		s.last, s.any = append(s.last[:0], pair.Key...), true
+	if s.Unique && s.last.repeats(pair.Key) {
+		return nil
 	}
 	switch s.place {
 	case lineIsKey:
