@@ -342,8 +342,10 @@ func (c *Client) report(r Reconnect) {
 
 // pause waits for d, plus or minus a third: the clients of a restarted leader must not all return at once.
 func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d*2/3 + rand.N(d*2/3))
+	defer timer.Stop()
 	select {
-	case <-time.After(d*2/3 + rand.N(d*2/3)):
+	case <-timer.C:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

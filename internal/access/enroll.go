@@ -50,10 +50,12 @@ func (c *Credentials) Enroll(ctx context.Context, j transport.Join, name string,
 			said = err.Error()
 			logger.WarnContext(ctx, "not enrolled in the cluster yet; trying again", "error", err)
 		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return nil, fmt.Errorf("join the cluster: %w", err)
-		case <-time.After(wait):
+		case <-timer.C:
 		}
 	}
 }
@@ -103,12 +105,15 @@ func (c *Credentials) ClusterKey(ctx context.Context, leaders []string) ([]byte,
 func (c *Credentials) KeepRenewed(ctx context.Context, leaders func() []string, logger *slog.Logger) {
 	var wait time.Duration
 	for due := c.RenewAt(); ; {
+		timer := time.NewTimer(max(wait, time.Until(due)))
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
 		case <-c.outdated:
+			timer.Stop()
 			due = time.Now()
-		case <-time.After(max(wait, time.Until(due))):
+		case <-timer.C:
 		}
 		err := c.Renew(ctx, leaders())
 		if err == nil {

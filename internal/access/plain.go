@@ -54,10 +54,12 @@ func CheckServer(ctx context.Context, c net.Conn, address string) error {
 	defer cancel()
 	uid, err := peerUser(c)
 	for wait := time.Millisecond; errors.Is(err, errNoSocket) && ctx.Err() == nil; wait = min(2*wait, acceptCheck) {
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-timer.C:
 		}
+		timer.Stop()
 		uid, err = peerUser(c)
 	}
 	switch {

@@ -29,9 +29,11 @@ func (*Files) LockDir(ctx context.Context, dir Location) (unlock func(), err err
 		default:
 			return unlock, nil // locked, or not supported
 		}
+		timer := time.NewTimer(wait)
 		select {
-		case <-time.After(wait):
+		case <-timer.C:
 		case <-ctx.Done():
+			timer.Stop()
 			unlock()
 			return nil, context.Cause(ctx)
 		}

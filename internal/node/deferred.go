@@ -26,9 +26,11 @@ func (n *Node) planDue(ctx context.Context, id state.JobID) {
 			return
 		}
 		n.log.WarnContext(ctx, "input not planned", "job", id, "retry_in", delay, "error", err)
+		retry := time.NewTimer(delay)
 		select {
-		case <-time.After(delay):
+		case <-retry.C:
 		case <-ctx.Done():
+			retry.Stop()
 			return
 		}
 	}

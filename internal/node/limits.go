@@ -29,11 +29,13 @@ func (t *largeTurn) wait(ctx context.Context, bytes uint64) error {
 	if t.begun || bytes <= largeBytes {
 		return nil
 	}
+	timer := time.NewTimer(largeWait)
+	defer timer.Stop()
 	select {
 	case t.turns <- struct{}{}:
 		t.begun = true
 		return nil
-	case <-time.After(largeWait):
+	case <-timer.C:
 		return api.Unavailable("%d jobs with large inputs are being submitted: try again in a moment", largeMax)
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -93,9 +93,11 @@ func (s *splitter) accept(open context.Context, l net.Listener, conns *sync.Wait
 			if oldest := s.open.dropSilent(); oldest != nil {
 				_ = oldest.Close() // its goroutine gets the error
 			}
+			retry := time.NewTimer(delay)
 			select {
-			case <-time.After(delay):
+			case <-retry.C:
 			case <-s.http.closed:
+				retry.Stop()
 				return nil
 			}
 			continue

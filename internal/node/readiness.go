@@ -210,10 +210,12 @@ func (e untilBegun) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	timer := time.NewTimer(beginWait)
+	defer timer.Stop()
 	select {
 	case <-e.begun:
 		e.next.ServeHTTP(w, r)
-	case <-time.After(beginWait):
+	case <-timer.C:
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusServiceUnavailable)

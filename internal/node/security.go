@@ -269,12 +269,14 @@ func (p *Process) keepCertified(ctx context.Context) {
 			wait = certifyAgain
 			p.cfg.Logger.WarnContext(ctx, "certificates not renewed yet; trying again", "error", err)
 		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-p.security.changed:
 		case <-changed:
-		case <-time.After(wait):
+		case <-timer.C:
 		}
+		timer.Stop()
 		if ctx.Err() != nil {
 			return
 		}

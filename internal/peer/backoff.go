@@ -19,9 +19,11 @@ func (b *backOff) next(limit time.Duration) time.Duration {
 
 // wait waits until the delay or ctx ends, or again is signaled, which it reports.
 func (b *backOff) wait(ctx context.Context, limit time.Duration, again <-chan struct{}) (woken bool) {
+	timer := time.NewTimer(b.next(limit))
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-time.After(b.next(limit)):
+	case <-timer.C:
 	case <-again:
 		return true
 	}

@@ -32,8 +32,10 @@ func (l *latest) settle(ctx context.Context) error {
 	if wait <= 0 {
 		return nil
 	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	select {
-	case <-time.After(wait):
+	case <-timer.C:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

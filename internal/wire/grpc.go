@@ -53,10 +53,12 @@ func FirstMessage[M any](recv func() (*M, error)) (*M, error) {
 		m, err := recv()
 		received <- result{m, err}
 	}()
+	timer := time.NewTimer(setupTime)
+	defer timer.Stop()
 	select {
 	case r := <-received:
 		return r.m, r.err
-	case <-time.After(setupTime):
+	case <-timer.C:
 		return nil, status.Errorf(codes.DeadlineExceeded, "no message within %v", setupTime)
 	}
 }

@@ -34,8 +34,10 @@ func (s *slot) returnForFiles(ctx context.Context, res core.Result) core.Result 
 	s.logger.Log(ctx, level, "attempt returned: this worker has too many open files; raise its limit (ulimit -n), or start it with fewer --slots",
 		"slot", s.id, "error", f.GetMessage())
 	s.replaceRunner() // it may hold files
+	timer := time.NewTimer(filesPause)
+	defer timer.Stop()
 	select {
-	case <-time.After(filesPause):
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 	return core.Result{Canceled: true}

@@ -56,10 +56,12 @@ func (d *disk) syncAll(ctx context.Context, files []core.ToSync) []error {
 			d.logger.ErrorContext(ctx, "an fsync waits: this worker has too many open files; raise its limit (ulimit -n), or start it with fewer --slots",
 				"error", errs[i])
 		}
+		timer := time.NewTimer(filesPause)
 		select {
-		case <-time.After(filesPause):
+		case <-timer.C:
 		case <-ctx.Done():
 		}
+		timer.Stop()
 		errs = d.trySync(ctx, files)
 	}
 	return errs

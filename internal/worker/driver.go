@@ -96,9 +96,11 @@ func waitAtMost(group *sync.WaitGroup, d time.Duration) {
 		group.Wait()
 		close(ended)
 	}()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
 	case <-ended:
-	case <-time.After(d):
+	case <-timer.C:
 	}
 }
 

@@ -156,9 +156,11 @@ func (l *link) send(s core.Send) {
 // flush sends the queued messages, and closes the session.
 func (l *link) flush() {
 	close(l.bulk)
+	timer := time.NewTimer(flushTimeout)
+	defer timer.Stop()
 	select {
 	case <-l.over:
-	case <-time.After(flushTimeout):
+	case <-timer.C:
 	}
 	l.cancel(errFlushed)
 }

@@ -150,11 +150,13 @@ func (s *session) finish(leases ...uint64) {
 // next returns the next message; nil: the session has ended.
 func (s *session) next() *wire.ToWorker {
 	s.t.Helper()
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
 	select {
 	case m := <-s.in:
 		s.check(m.GetWork())
 		return m
-	case <-time.After(timeout):
+	case <-deadline.C:
 		s.t.Fatal("no message of the leader")
 		return nil
 	}
