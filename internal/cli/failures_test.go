@@ -54,10 +54,14 @@ func TestFailedTasks(t *testing.T) {
 		{api.Job{Stages: []api.Stage{stage(api.RoleMap, 2, 0, 2), stage(api.RoleReduce, 2, 0, 0)}}, "2 of 4 tasks, in map (stage 1 of 2)"},
 		{api.Job{Stages: []api.Stage{stage(api.RoleMap, 2, 2, 0), stage(api.RoleReduce, 2, 1, 1), stage(api.RoleCommit, 1, 0, 0)}}, "1 of 4 tasks, in reduce (stage 2 of 2)"},
 		{api.Job{Stages: []api.Stage{stage(api.RoleMap, 4, 4, 0), stage(api.RoleCommit, 1, 0, 1)}}, "1 task, in commit"},
-		{api.Job{MaxFails: "0", Stages: []api.Stage{stage(api.RoleMap, 4, 1, 1), stage(api.RoleReduce, 2, 0, 0)}},
-			"1 of 6 tasks, in map (stage 1 of 2); it was stopped then (--max-fails 0), 4 not run to the end"},
-		{api.Job{Error: "stopped by its program: task 1/map/0: no", Stages: []api.Stage{stage(api.RoleMap, 4, 1, 1)}},
-			"1 of 4 tasks; it was stopped by its program, 2 not run to the end"},
+		{
+			api.Job{MaxFails: "0", Stages: []api.Stage{stage(api.RoleMap, 4, 1, 1), stage(api.RoleReduce, 2, 0, 0)}},
+			"1 of 6 tasks, in map (stage 1 of 2); it was stopped then (--max-fails 0), 4 not run to the end",
+		},
+		{
+			api.Job{Error: "stopped by its program: task 1/map/0: no", Stages: []api.Stage{stage(api.RoleMap, 4, 1, 1)}},
+			"1 of 4 tasks; it was stopped by its program, 2 not run to the end",
+		},
 	} {
 		if got := failedTasks(&c.job); got != c.want {
 			t.Errorf("failedTasks(%+v) = %q, want %q", c.job.Stages, got, c.want)

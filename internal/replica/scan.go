@@ -319,7 +319,7 @@ func readOpenMark(dir string) (openMark, error) {
 		return openMark{}, fmt.Errorf("read log: %w", err)
 	}
 	var m openMark
-	if _, err := fmt.Sscanf(string(data), "%s %d\n", &m.name, &m.end); err != nil {
+	if n, _ := fmt.Sscanf(string(data), "%s %d\n", &m.name, &m.end); n < 2 {
 		return openMark{}, nil // none, or one that was not written to its end: the log is not cut off yet
 	}
 	return m, nil
