@@ -198,6 +198,8 @@ func TestCSV(t *testing.T) {
 		{"from;to;seats\n", "Rome;\"Oslo; Bergen\";2\n", "Rome\t2\n"},
 		{"\ufeff\"from\"\t\"to, or via\"\tto\tseats\n", "Rome, Italy\tx\tOslo\t2\n", "Rome, Italy\t2\n"},
 		{"seats|to|from\n", "2|Oslo, Bergen|Rome\n", "Rome\t2\n"},
+		{"from,to,seats,note,note\n", "Rome,Oslo,2,,\n", "Rome\t2\n"},
+		{"seats,from,to, FROM\n", "2,Rome,Oslo,Riga\n", "map/0: BAD_INPUT: input-0: the header has the column \"from\" twice: the columns 2 and 4 are \"from\" and \" FROM\""},
 		{"from;to;seat, all\n", "Rome;Oslo;2\n", "map/0: BAD_INPUT: input-0: the header has no column \"seats\": it has from, to, seat, all"},
 		{"from;\"to\n", "", "map/0: BAD_INPUT: input-0: the header \"from;\\\"to\\n\" is not valid CSV"},
 	} {
