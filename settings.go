@@ -19,7 +19,7 @@ const (
 	SettingZstdWindowMax = "zstd_window_max"
 )
 
-var ownSettings = []string{SettingRecordMax, SettingResultMax, SettingZstdWindowMax}
+var ownSettings = []string{SettingRecordMax, SettingResultMax, SettingZstdWindowMax} //nolint:gochecknoglobals // a constant
 
 const (
 	recordMaxDefault = 64 << 20
