@@ -23,7 +23,7 @@ func Collect[K, V, A, R any](in Pairs[K, V], f func(t *Task, pairs iter.Seq[KV[K
 	})
 	from, _, err := byTask.shuffled(node{name: "collect", partition: stage.ByHash, partitions: 1}, nil)
 	c, codecErr := codecOf[KV[K, V]]()
-	return Pairs[A, R]{from: from, err: errors.Join(err, codecErr), link: func(x *execution, emit Emit[A, R]) func() error {
+	return Pairs[A, R]{from: from, err: errors.Join(err, codecErr, notNil("Collect", f == nil)), link: func(x *execution, emit Emit[A, R]) func() error {
 		pairs := valuesOf[KV[K, V]](x, c)
 		return func() error {
 			err := f(&x.task, pairs, emit)

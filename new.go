@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
@@ -38,6 +39,11 @@ func New[C any](name string, build func(config C) (Output, error), options ...Op
 	}
 	if n := j.options.partitions; err == nil && (n < 0 || n > stage.PartitionsMax) {
 		err = fmt.Errorf("option Partitions(%d): want 1 to %d, or 0 for a number that fits the size of the input", n, stage.PartitionsMax)
+	}
+	for _, kind := range j.options.description.Records {
+		if err == nil && !record.IsName(kind) {
+			err = fmt.Errorf("option RecordKinds: unknown kind of records %q; known: %s", kind, record.Known)
+		}
 	}
 	j.plan = func(settings map[string]string) (*typedProgram, error) {
 		if err != nil {
@@ -185,6 +191,9 @@ func settingsOf(t reflect.Type) (fields []settingField, err error) {
 		if strings.ContainsAny(name, "= \t\n") || name == "required" {
 			return nil, fmt.Errorf("field %s of %v: %q is no name of a setting; a tag is NAME, \",default=VALUE\" or \",required\", or a name and one of these", f.Name, t, name)
 		}
+		if slices.Contains(ownSettings, name) {
+			return nil, fmt.Errorf("field %s of %v: the setting %s is one that all jobs have: give it another name", f.Name, t, name)
+		}
 		if slices.ContainsFunc(fields, func(other settingField) bool { return other.setting.Key == name }) {
 			return nil, fmt.Errorf("field %s of %v: another field is the setting %s", f.Name, t, name)
 		}
@@ -269,12 +278,9 @@ func decodeSettings(config reflect.Value, fields []settingField, settings map[st
 			errs = append(errs, fmt.Errorf("invalid setting %s=%q: want %s", s.setting.Key, text, s.form))
 		}
 	}
-	known := map[string]bool{SettingRecordMax: true, SettingResultMax: true, SettingZstdWindowMax: true}
-	for i := range fields {
-		known[fields[i].setting.Key] = true
-	}
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
-		if !known[key] {
+		isField := slices.ContainsFunc(fields, func(f settingField) bool { return f.setting.Key == key })
+		if !isField && !slices.Contains(ownSettings, key) {
 			errs = append(errs, fmt.Errorf("unknown setting %q", key))
 		}
 	}

@@ -19,6 +19,8 @@ const (
 	SettingZstdWindowMax = "zstd_window_max"
 )
 
+var ownSettings = []string{SettingRecordMax, SettingResultMax, SettingZstdWindowMax} //nolint:gochecknoglobals // a constant
+
 const (
 	recordMaxDefault = 64 << 20
 	resultMaxDefault = 16 << 20

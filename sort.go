@@ -80,10 +80,12 @@ func Top[K, V, S any](in Pairs[K, V], n int, by func(pair KV[K, V]) S) Pairs[K, 
 }
 
 func orderBy[K, V, S any](in Pairs[K, V], by func(pair KV[K, V]) S) Pairs[S, KV[K, V]] {
-	return Map(in, func(_ *Task, pair KV[K, V], emit Emit[S, KV[K, V]]) error {
+	out := Map(in, func(_ *Task, pair KV[K, V], emit Emit[S, KV[K, V]]) error {
 		emit(by(pair), pair)
 		return nil
 	})
+	out.err = errors.Join(out.err, notNil("Sort or Top", by == nil))
+	return out
 }
 
 // ordered are the values of a partition, which are pairs; at most most, if that is not negative.

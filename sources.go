@@ -152,9 +152,9 @@ func JSONL[T any]() Dataset[T] {
 // CSV are the rows of the input as a struct, whose fields are strings, numbers and booleans. With a header, a column has the name that the last line of
 // the header gives it, and is that of the field with this name, or of its tag `b4:"name"`; upper case is lower case, and min_length is MinLength. The separator
 // is the first of comma, semicolon, tab and vertical bar with which that line has all of these columns, unless [Separator] says which one it is. Without a header, it
-// is a comma unless told otherwise, and the first column is the first field, and so on. Other columns are left out, and so are further
-// ones with the name of a column before them. A row that lacks a column, or has one that is not valid, is bad input. Submit such jobs with --records csv, which keeps rows together that contain line ends, and has a header unless --header 0 says that
-// there is none.
+// is a comma unless told otherwise, and the first column is the first field, and so on. Other columns are left out. A column that is twice in the header is bad
+// input, and so is a row that lacks a column, or has one that is not valid. Submit such jobs with --records csv, which keeps rows together that contain line ends,
+// and has a header unless --header 0 says that there is none.
 func CSV[T any](options ...CSVOption) Dataset[T] {
 	columns, err := csvColumns(reflect.TypeFor[T]())
 	var o csvOptions
@@ -276,7 +276,7 @@ func (r *csvReader) find(header []byte) (rune, error) {
 		places, missing := r.placesIn(names)
 		if missing == "" {
 			r.places = places
-			return separator, nil
+			return separator, r.once(names)
 		}
 		if len(names) > most {
 			err, most = fmt.Errorf("the header has no column %q: it has %s", missing, strings.Join(names, ", ")), len(names)
@@ -285,13 +285,27 @@ func (r *csvReader) find(header []byte) (rune, error) {
 	return 0, err
 }
 
+// once is an error if a column is twice among the names of a header: which of them is meant cannot be known.
+func (r *csvReader) once(names []string) error {
+	for i, c := range r.columns {
+		rest := names[r.places[i]+1:]
+		if again := slices.IndexFunc(rest, func(name string) bool { return r.isColumn(c, name) }); again >= 0 {
+			return fmt.Errorf("the header has the column %q twice: the columns %d and %d are %q and %q", c.name, r.places[i]+1, r.places[i]+again+2, names[r.places[i]], rest[again])
+		}
+	}
+	return nil
+}
+
+// isColumn reports whether a name in a header is that of a column.
+func (r *csvReader) isColumn(c csvColumn, name string) bool {
+	name = strings.TrimSpace(name)
+	return strings.EqualFold(name, c.name) || strings.EqualFold(name, r.row.Type().Field(c.field).Name)
+}
+
 // placesIn returns where the columns are among the names of a header; missing is one that is not among them.
 func (r *csvReader) placesIn(names []string) (places []int, missing string) {
 	for _, c := range r.columns {
-		place := slices.IndexFunc(names, func(name string) bool {
-			name = strings.TrimSpace(name)
-			return strings.EqualFold(name, c.name) || strings.EqualFold(name, r.row.Type().Field(c.field).Name)
-		})
+		place := slices.IndexFunc(names, func(name string) bool { return r.isColumn(c, name) })
 		if place < 0 {
 			return nil, c.name
 		}

@@ -88,7 +88,7 @@ func (p Pairs[K, V]) data() data[KV[K, V]] {
 // Map calls f for each element. It may emit any number of pairs.
 func Map[T, K, V any](in Dataset[T], f func(t *Task, element T, emit Emit[K, V]) error) Pairs[K, V] {
 	d := in.data()
-	return Pairs[K, V]{from: d.from, err: d.err, link: func(x *execution, emit Emit[K, V]) func() error {
+	return Pairs[K, V]{from: d.from, err: errors.Join(d.err, notNil("Map", f == nil)), link: func(x *execution, emit Emit[K, V]) func() error {
 		return d.link(x, func(element T) error {
 			if err := f(&x.task, element, emit); err != nil {
 				return err
@@ -96,6 +96,14 @@ func Map[T, K, V any](in Dataset[T], f func(t *Task, element T, emit Emit[K, V])
 			return x.err
 		})
 	}}
+}
+
+// notNil is an error of the function of a stage, if that is nil.
+func notNil(stage string, isNil bool) error {
+	if isNil {
+		return fmt.Errorf("the function of a %s is nil", stage)
+	}
+	return nil
 }
 
 // codecs are those of a pair.
@@ -183,7 +191,7 @@ func (p Pairs[K, V]) shuffled(next node, combine func(a, b V) V) (node, codecs, 
 // be associative; values are added in no certain order unless it also is commutative.
 func Combine[K, V any](in Pairs[K, V], add func(a, b V) V) Pairs[K, V] {
 	out := grouped(in, node{name: "combine"}, add)
-	return Pairs[K, V]{from: out.from, err: out.err, link: func(x *execution, emit Emit[K, V]) func() error {
+	return Pairs[K, V]{from: out.from, err: errors.Join(out.err, notNil("Combine", add == nil)), link: func(x *execution, emit Emit[K, V]) func() error {
 		var sum V // of a key after the other
 		first := true
 		one := func(v V) bool {
@@ -300,13 +308,15 @@ func (r *groupReader[K, V]) values(yield func(V) bool) {
 
 // Reduce calls f once for each key, in order of the keys, with its values: see [Group]. The pairs have f's result.
 func Reduce[K, V, R any](in Pairs[K, V], f func(key K, values iter.Seq[V]) (R, error)) Pairs[K, R] {
-	return Map(Groups(in), func(_ *Task, g Group[K, V], emit Emit[K, R]) error {
+	out := Map(Groups(in), func(_ *Task, g Group[K, V], emit Emit[K, R]) error {
 		result, err := f(g.Key, g.Values)
 		if err == nil {
 			emit(g.Key, result)
 		}
 		return err
 	})
+	out.err = errors.Join(out.err, notNil("Reduce", f == nil))
+	return out
 }
 
 // output ends the last stage with lines of text.
@@ -368,7 +378,7 @@ func (p *typedProgram) Stages() []stage.Stage { return p.stages }
 // Run runs a task.
 func (p *typedProgram) Run(ctx context.Context, t *stage.Task) error {
 	if last := t.Stage == len(p.stages)-1; !last && t.Emit == nil {
-		return fmt.Errorf("stage %s has no stage to emit to: is the leader of another version, with other stages of this job?", p.stages[t.Stage].Name)
+		return fmt.Errorf("stage %s has no stage to emit to: is the leader of another version, with other stages of this job, or does its building function make others each time?", p.stages[t.Stage].Name)
 	}
 	p.x.spec, p.x.err = t, nil
 	spec := hooks.TaskSpec{

@@ -198,6 +198,8 @@ func TestCSV(t *testing.T) {
 		{"from;to;seats\n", "Rome;\"Oslo; Bergen\";2\n", "Rome\t2\n"},
 		{"\ufeff\"from\"\t\"to, or via\"\tto\tseats\n", "Rome, Italy\tx\tOslo\t2\n", "Rome, Italy\t2\n"},
 		{"seats|to|from\n", "2|Oslo, Bergen|Rome\n", "Rome\t2\n"},
+		{"from,to,seats,note,note\n", "Rome,Oslo,2,,\n", "Rome\t2\n"},
+		{"seats,from,to, FROM\n", "2,Rome,Oslo,Riga\n", "map/0: BAD_INPUT: input-0: the header has the column \"from\" twice: the columns 2 and 4 are \"from\" and \" FROM\""},
 		{"from;to;seat, all\n", "Rome;Oslo;2\n", "map/0: BAD_INPUT: input-0: the header has no column \"seats\": it has from, to, seat, all"},
 		{"from;\"to\n", "", "map/0: BAD_INPUT: input-0: the header \"from;\\\"to\\n\" is not valid CSV"},
 	} {
@@ -381,6 +383,20 @@ func TestTypedErrors(t *testing.T) {
 			bridgefourtest.Input{Items: []string{"ok"}},
 			"job j: option Partitions(65537): want 1 to 65536, or 0 for a number that fits the size of the input",
 		},
+		"record kinds": {
+			b4.New("j", fails, b4.RecordKinds("csv", "bogus")),
+			bridgefourtest.Input{Records: "csv"},
+			"job j: option RecordKinds: unknown kind of records \"bogus\"; known: lines, fixed:N, start:REGEXP, fasta, fastq, csv or jsonl",
+		},
+		"records": {b4.New("j", fails), bridgefourtest.Input{Records: "bogus"}, "unknown kind of records \"bogus\"; known: lines, fixed:N, start:REGEXP, fasta, fastq, csv or jsonl"},
+		"nil functions": {b4.New("j", func(struct{}) (b4.Output, error) {
+			pairs := b4.Map[[]byte, string, int](b4.Lines(), nil)
+			reduced := b4.Reduce[string, int, int](b4.Combine(pairs, nil), nil)
+			return b4.Collect[string, int, string, int](b4.Sort[string, int, int](reduced, nil), nil), nil
+		}), bridgefourtest.Input{}, "job j: the function of a Map is nil\nthe function of a Combine is nil\nthe function of a Reduce is nil\n" +
+			"the function of a Sort or Top is nil\nthe function of a Collect is nil"},
+		"own setting": {b4.New("j", func(struct{ RecordMax b4.Size }) (b4.Output, error) { return nil, nil }), bridgefourtest.Input{},
+			"job j: field RecordMax of struct { RecordMax bridgefour.Size }: the setting record_max is one that all jobs have: give it another name"},
 		"zero pairs": {b4.New("z", func(struct{}) (b4.Output, error) { return b4.Pairs[string, int]{}, nil }), bridgefourtest.Input{}, "job z: its output is a Pairs that no function has made"},
 		"setting":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
 		"unknown":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/hooks"
+	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/shuffle"
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
@@ -71,6 +72,9 @@ func Run(ctx context.Context, job bridgefour.Job, input Input) (Result, error) {
 	r := run{input: input, result: Result{PartsAreResult: true}}
 	if n := input.Partitions; n < 0 || n > stage.PartitionsMax {
 		return Result{}, fmt.Errorf("%d partitions; want 1 to %d, or 0 for %d", n, stage.PartitionsMax, partitionsDefault)
+	}
+	if _, err := record.Parse(input.Records); err != nil {
+		return Result{}, err
 	}
 	if described, ok := job.(bridgefour.Describer); ok {
 		d := described.Describe()

@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"examples/words":          {"", "engine"},
 	"examples/dna":            {"", "engine"},
 	"examples/revenue":        {"", "engine"},
-	"bridgefourtest":          {"", "internal/hooks", "internal/shuffle", "internal/stage"},
+	"bridgefourtest":          {"", "internal/hooks", "internal/record", "internal/shuffle", "internal/stage"},
 	"client":                  {"api", "internal/transport"},
 	"internal/transport":      {},
 	"internal/state":          {},

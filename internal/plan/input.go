@@ -107,6 +107,8 @@ func (p *planner) records() {
 		p.fail("header", "files of %s records have no header", p.kind)
 	case (p.req.Records != "" || p.req.Header != nil) && len(p.req.Inputs) == 0:
 		p.fail("records", "records and header are those of files: give an input")
+	case len(p.kinds) > 0 && p.req.Records == "" && !slices.Contains(p.kinds, p.kind.String()):
+		p.fail("records", "%s reads %s; without --records, each line is a record: use --records %s", p.req.Program.Builtin, strings.Join(p.kinds, ", "), p.kinds[0])
 	case len(p.kinds) > 0 && !slices.Contains(p.kinds, p.kind.String()):
 		p.fail("records", "%s would tear apart records of the kind %s: it reads %s; without records, each line is one", p.req.Program.Builtin, p.kind,
 			strings.Join(p.kinds, ", "))

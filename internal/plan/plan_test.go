@@ -776,7 +776,8 @@ func TestPlanFirstSuccess(t *testing.T) {
 // A job gets no records that it would tear apart.
 func TestPlanRecordKinds(t *testing.T) {
 	opt := options()
-	opt.Builtins = []plan.Builtin{{Name: "lines", NeedsInput: true, Records: []string{"lines", "jsonl"}}, {Name: "any", NeedsInput: true}}
+	opt.Builtins = []plan.Builtin{{Name: "lines", NeedsInput: true, Records: []string{"lines", "jsonl"}}, {Name: "rows", NeedsInput: true, Records: []string{"csv"}},
+		{Name: "any", NeedsInput: true}}
 	dir := t.TempDir()
 	write(t, dir, "in")
 	for _, test := range []struct{ job, records, want string }{
@@ -785,6 +786,9 @@ func TestPlanRecordKinds(t *testing.T) {
 		{"lines", "jsonl", ""},
 		{"lines", "csv", "records: lines would tear apart records of the kind csv: it reads lines, jsonl; without records, each line is one"},
 		{"lines", "fixed:2", "records: lines would tear apart records of the kind fixed: it reads lines, jsonl; without records, each line is one"},
+		{"rows", "", "records: rows reads csv; without --records, each line is a record: use --records csv"},
+		{"rows", "lines", "records: rows would tear apart records of the kind lines: it reads csv; without records, each line is one"},
+		{"rows", "csv", ""},
 		{"any", "csv", ""},
 	} {
 		req := &api.JobRequest{Program: api.Program{Builtin: test.job}, Inputs: []string{dir + "/in"}, Records: test.records}

@@ -36,8 +36,12 @@ func JobFailure(err error) *Failure {
 	return f
 }
 
-// OutputFailure is a failure to write the output. The store's error names the file and the way out.
+// OutputFailure is a failure to write the output. The store's error names the file and the way out. One that is marked by [bridgefour.BadInput] is of what was
+// written.
 func OutputFailure(err error) *Failure {
+	if bridgefour.IsBadInput(err) {
+		return Failed(wire.FailureKind_BAD_INPUT, "output: %v", err)
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return Failed(wire.FailureKind_OUTPUT_ERROR, "output: %v, then run the failed tasks again", err)
 	}

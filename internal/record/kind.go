@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,6 +43,11 @@ var kinds = []*Kind{ //nolint:gochecknoglobals // a table
 	{name: "fastq", begins: fastqHeader},
 	{name: "csv", header: true, bom: true},
 	{name: "jsonl", begins: everyLine, lines: true, header: true, bom: true},
+}
+
+// IsName reports whether name is that of a kind, without its argument: what String returns.
+func IsName(name string) bool {
+	return name == "fixed" || name == "start" || slices.ContainsFunc(kinds, func(k *Kind) bool { return k.name == name })
 }
 
 // Known is the list of kinds, for messages.

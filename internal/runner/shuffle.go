@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 
+	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/heap"
 	"github.com/bridgefour/bridgefour/internal/layout"
@@ -113,7 +114,9 @@ func (k *keyedOutput) emitBy(part, key, value []byte) error {
 	if !k.of.ranges {
 		p = shuffle.Hash(part, k.of.n)
 	}
-	k.err = k.writer.Add(p, key, value)
+	if k.err = k.writer.Add(p, key, value); errors.Is(k.err, shuffle.ErrTooLong) {
+		k.err = bridgefour.BadInput(k.err) // no retry makes it shorter
+	}
 	return k.err
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/shuffle"
 	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -266,5 +267,17 @@ func TestEmitBy(t *testing.T) {
 	}
 	if total != 2*parts || used < 2 {
 		t.Errorf("%d keys in %d partitions, want %d in several", total, used, 2*parts)
+	}
+}
+
+// TestLongRecord: a record that no segment can hold fails its task at once.
+func TestLongRecord(t *testing.T) {
+	var k keyedOutput
+	k.begin(partitions{n: 1}, 1<<20)
+	for range 2 { // the error is kept
+		if f := program.OutputFailure(k.emit([]byte("key"), make([]byte, 1<<30))); f.Kind != wire.FailureKind_BAD_INPUT ||
+			f.Message != "output: the record is too long: 1073741833 bytes; the limit is 1073741824" {
+			t.Errorf("a record of 1 GiB is %v: %s; want bad input", f.Kind, f.Message)
+		}
 	}
 }

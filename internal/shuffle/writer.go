@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -91,11 +92,14 @@ func (w *Writer) Close() {
 	w.runs = w.runs[:0]
 }
 
-// Add adds a record to a partition.
+// ErrTooLong is of a record that no segment can hold.
+var ErrTooLong = errors.New("the record is too long")
+
+// Add adds a record to a partition. One with more than 1 GiB is ErrTooLong.
 func (w *Writer) Add(partition int, key, value []byte) error {
 	size := encodedBytes(key, value)
 	if size > recordMax {
-		return fmt.Errorf("a record of %d bytes; the limit is %d", size, recordMax)
+		return fmt.Errorf("%w: %d bytes; the limit is %d", ErrTooLong, size, recordMax)
 	}
 	w.totals.Records++
 	if len(w.buf.entries) > 0 && w.buf.memory()+int64(size)+2*entryBytes > w.cfg.Memory {

@@ -128,7 +128,11 @@ func (e *explainer) failed() {
 			dead = true
 			rest := ""
 			if open := stage.Tasks - stage.Done - stage.Dead; open > 0 {
-				rest = fmt.Sprintf(", %d not run to their end because of --max-fails %v", open, e.job.Spec.MaxFails)
+				by := "its program has stopped the job"
+				if most := e.job.Spec.MaxFails; most != nil && !strings.HasPrefix(e.job.Error, "stopped by its program: ") {
+					by = "of --max-fails " + most.String()
+				}
+				rest = fmt.Sprintf(", %d not run to their end because %s", open, by)
 			}
 			e.because("stage %s: %d of %s dead%s", stage.Name, stage.Dead, counted(stage.Tasks, "task"), rest)
 			e.failures(stage)

@@ -102,6 +102,34 @@ func TestLostWithWorkers(t *testing.T) {
 	}
 }
 
+// TestExplainStopped: the tasks that have not run are those of a job that was stopped by --max-fails, or by its program.
+func TestExplainStopped(t *testing.T) {
+	for want, test := range map[string]struct {
+		most   *state.FailLimit
+		cancel bool
+	}{
+		"stage map: 1 of 3 tasks dead, 2 not run to their end because of --max-fails 0":                {most: &state.FailLimit{}},
+		"stage map: 1 of 3 tasks dead, 2 not run to their end because its program has stopped the job": {cancel: true},
+	} {
+		m := state.New()
+		e := state.NewEntry(1, state.FeatureLevel)
+		spec := &state.Spec{Output: "/x", MaxFails: test.most}
+		spec.Input, _ = state.RangeInput(1, 3)
+		e.Submit("", "u", "", spec)
+		e.Failed(1, 0, 0, state.Failure{Kind: state.BadInput, Message: "no", Worker: 1, Lease: state.NewLease(1, 1), Cancel: test.cancel}, nil)
+		for i, data := range [][]byte{state.RaiseLevel(0, state.FeatureLevel, "").Data(), e.Data()} {
+			if err := m.Apply(uint64(i+1), data, &state.Result{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x := &explainer{machine: m, job: m.Job(1), now: time.Unix(1, 0)}
+		x.failed()
+		if len(x.out.Reasons) == 0 || x.out.Reasons[0] != want {
+			t.Errorf("a %v job is explained by %q, want %q", x.job.Status, x.out.Reasons, want)
+		}
+	}
+}
+
 // TestExplainDone: the tasks of all stages are counted, and none that commits.
 func TestExplainDone(t *testing.T) {
 	for want, stages := range map[string][]state.StageSpec{
