@@ -395,8 +395,11 @@ func TestTypedErrors(t *testing.T) {
 			return b4.Collect[string, int, string, int](b4.Sort[string, int, int](reduced, nil), nil), nil
 		}), bridgefourtest.Input{}, "job j: the function of a Map is nil\nthe function of a Combine is nil\nthe function of a Reduce is nil\n" +
 			"the function of a Sort or Top is nil\nthe function of a Collect is nil"},
-		"own setting": {b4.New("j", func(struct{ RecordMax b4.Size }) (b4.Output, error) { return nil, nil }), bridgefourtest.Input{},
-			"job j: field RecordMax of struct { RecordMax bridgefour.Size }: the setting record_max is one that all jobs have: give it another name"},
+		"own setting": {
+			b4.New("j", func(struct{ RecordMax b4.Size }) (b4.Output, error) { return nil, nil }),
+			bridgefourtest.Input{},
+			"job j: field RecordMax of struct { RecordMax bridgefour.Size }: the setting record_max is one that all jobs have: give it another name",
+		},
 		"zero pairs": {b4.New("z", func(struct{}) (b4.Output, error) { return b4.Pairs[string, int]{}, nil }), bridgefourtest.Input{}, "job z: its output is a Pairs that no function has made"},
 		"setting":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
 		"unknown":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},

@@ -38,6 +38,8 @@ type follower struct {
 	quiet    bool
 	results  resultFlags
 	failures failures
+	pause    pause
+	dump     func() (path string, err error) // writes what the cluster in this process does; nil: it is another process
 }
 
 func (a *app) follower(c *client.Client, f watchFlags, results resultFlags) *follower {
@@ -53,6 +55,9 @@ func (f *follower) wait(ctx context.Context, id uint64) (api.Job, error) {
 			return job, orInterrupted(ctx, err)
 		}
 		f.noteFailure(ctx, &job)
+		if f.pause.isLong(time.Now(), &job) && f.progress.mode != progressJSON {
+			f.explainPause(ctx, &job)
+		}
 		f.progress.update(time.Now(), &job)
 		if job.IsEnded() {
 			if f.progress.mode != progressJSON { // the last line has them

@@ -78,7 +78,7 @@ func TestTableReader(t *testing.T) {
 	for text, want := range map[string]string{
 		"a,b\n1,\"x,\"\"y\"\"\nz\"\n\n2,\n": "a\x00b\x001\x00x,\"y\"\nz\x002\x00\x00",
 		"a\nb\n":                            "a\x00b\x00",
-		"a,b\n1\n":                          "line 2 has 1 value, and the first row names 2 columns",
+		"a,b\n1\n":                          "line 2 has 1 value, and the first row has 2",
 		"a\n\"b\x00\"":                      "line 2 has a zero byte",
 		"a\n\"b":                            "extraneous or missing",
 	} {

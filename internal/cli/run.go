@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/server"
 )
@@ -383,14 +384,19 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		}
 		ended <- err
 	}()
-	c, err := cluster.Client()
+	slow := &slowReport{out: a.stderr}
+	defer slow.stop()
+	// The leader is in this process: if it does not answer, the machine is busy, or its disk is slow. If it fails, work ends.
+	c, err := cluster.Client(client.Options{Patience: followRetryFor, OnReconnect: slow.note})
 	if err == nil {
 		if o.resume != "" {
 			o.results.begun = dir.info.Stdout
 			o.results.setHeader(req, dir.info.Header)
 		}
+		f := a.follower(c, o.watch, o.results)
+		f.dump = dir.dump
 		r := embeddedRun{
-			app: a, follower: a.follower(c, o.watch, o.results), cluster: cluster, dir: dir, request: req, resumed: hold,
+			app: a, follower: f, cluster: cluster, dir: dir, request: req, resumed: hold,
 			slots: o.workers * server.SlotsOfWorker(o.slots, o.workers), growing: dir.rest != nil,
 		}
 		if keep, err = r.run(work); keep {
@@ -497,10 +503,12 @@ func (r *embeddedRun) grow(ctx context.Context, id uint64, files []string, last 
 	return err
 }
 
+// endTimeout bounds the stop of a job whose run was interrupted, and the wait for its end.
+const endTimeout = 10 * time.Second
+
 // awaitEnd waits for the end of a job that was stopped: until then its output is removed.
 func (r *embeddedRun) awaitEnd(ctx context.Context, id uint64) {
-	const timeout = 10 * time.Second
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	for ended := id == 0; !ended; {
 		job, err := r.follower.client.Poll(ctx, id, jsonEvery)
@@ -566,7 +574,8 @@ func (r *embeddedRun) interrupted(ctx context.Context, err error) error {
 	}
 	if r.growing {
 		r.app.stderr.Printf("%s while standard input was still coming: the job is stopped, and cannot be resumed", what)
-		stopping := context.WithoutCancel(ctx)
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+		defer cancel()
 		_, _ = r.follower.client.Stop(stopping, runJob) // an error: it has ended
 		r.awaitEnd(stopping, runJob)
 	} else {

@@ -102,7 +102,7 @@ func (a *app) openView(ctx context.Context, id string, logs bool) (_ *runView, e
 	ended := make(chan error, 1)
 	go func() { ended <- cluster.Run(life) }()
 	v := &runView{dir: dir, end: end, ended: ended}
-	if v.client, err = cluster.Client(); err == nil {
+	if v.client, err = cluster.Client(client.Options{}); err == nil {
 		_, err = v.client.WithPatience(viewPatience).Raw(ctx, "/readyz")
 	}
 	if err == nil {

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 
@@ -12,7 +13,10 @@ import (
 type proc struct {
 	pid, parent, session int
 	state                byte
+	started              uint64 // in clock ticks after the boot: it tells a process from a later one with its number
 	rss                  uint64 // bytes
+	// parentStarted is that of the parent, if the process was found below it; 0: it was not.
+	parentStarted uint64
 }
 
 func (p *proc) ended() bool { return p.state == 'Z' || p.state == 'X' }
@@ -57,7 +61,7 @@ func readStat(root int, name string, buf []byte) (p proc, ok bool) {
 	}
 	// pid (name) state ppid pgrp session …; the name may contain anything, including parentheses.
 	fields := bytes.Fields(buf[bytes.LastIndexByte(buf[:n], ')')+1 : n])
-	const state, parent, session, rss = 0, 1, 3, 21
+	const state, parent, session, started, rss = 0, 1, 3, 19, 21
 	if len(fields) <= rss {
 		return p, false
 	}
@@ -65,6 +69,7 @@ func readStat(root int, name string, buf []byte) (p proc, ok bool) {
 		v, _ := strconv.Atoi(string(text)) // the kernel writes numbers
 		return v
 	}
+	p.started = uint64(number(fields[started])) //nolint:gosec // not negative
 	p.pid, _ = strconv.Atoi(name)
 	p.state, p.parent, p.session = fields[state][0], number(fields[parent]), number(fields[session])
 	p.rss = uint64(number(fields[rss])) * uint64(unix.Getpagesize()) //nolint:gosec // not negative
@@ -86,10 +91,53 @@ func below(table []proc, top func(p *proc) bool) []proc {
 	}
 	for at := 0; at < len(found); at++ {
 		for _, i := range children[found[at].pid] {
-			found = append(found, table[i])
+			child := table[i]
+			child.parentStarted = found[at].started
+			found = append(found, child)
 		}
 	}
 	return found
+}
+
+// signal sends a signal to the process of the table, if it is still there. The table takes a while to be read, and signals are sent later still: while
+// commands fork fast, and on a machine that is overloaded, a number may belong to another process by then, which must not be stopped or killed. So may that of
+// the parent: a process that has lost its parent meanwhile is left to the next look at the table, unless it is a child of this process now.
+func (p *proc) signal(sig unix.Signal) {
+	handle, err := unix.PidfdOpen(p.pid, 0) // from here on the number is not given to another
+	if errors.Is(err, unix.ESRCH) {
+		return
+	}
+	if err == nil {
+		defer unix.Close(handle) //nolint:errcheck // it has nothing to be written
+	}
+	if !p.isThere() {
+		return
+	}
+	if err == nil {
+		err = unix.PidfdSendSignal(handle, sig, nil, 0)
+	}
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // an old kernel, a sandbox, or no file left
+		_ = unix.Kill(p.pid, sig) // it may have ended
+	}
+}
+
+// isThere reports whether the process has not ended since the table was read, nor the one that it was found below.
+func (p *proc) isThere() bool {
+	root, err := unix.Open("/proc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true // it cannot be told
+	}
+	defer unix.Close(root) //nolint:errcheck // only read from
+	buf := make([]byte, 1<<10)
+	now, ok := readStat(root, strconv.Itoa(p.pid), buf)
+	if !ok || now.started != p.started {
+		return false
+	}
+	if p.parentStarted == 0 || now.parent == os.Getpid() {
+		return true
+	}
+	parent, ok := readStat(root, strconv.Itoa(now.parent), buf)
+	return ok && now.parent == p.parent && parent.started == p.parentStarted
 }
 
 // killChildren kills the children of this process, without a look at others, so that a child has little time to replace itself. It
@@ -133,7 +181,7 @@ func (k *killer) pass(left []proc) {
 		for i := range left {
 			if !left[i].ended() {
 				k.killed[left[i].pid] = true
-				_ = unix.Kill(left[i].pid, s) // it may have ended
+				left[i].signal(s)
 			}
 		}
 	}

@@ -597,6 +597,6 @@ func (s *server) descendants() []proc {
 
 func (s *server) signal(sig unix.Signal) {
 	for _, p := range s.descendants() {
-		_ = unix.Kill(p.pid, sig) // it may have ended
+		p.signal(sig)
 	}
 }

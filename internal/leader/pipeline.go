@@ -38,7 +38,8 @@ type pipeline struct {
 	sealed   [][]byte // oldest first
 	inFlight int      // at most inFlightMax
 	bytes    int      // of the entries in flight
-	// progress is when the log last applied an entry, or was given the first of those in flight.
+	// progress is when the log last applied an entry, or was given the first of those in flight. The time in which the leader was stopped or starved does not
+	// count: what the log has done meanwhile has not been handled yet.
 	progress time.Time
 	// settlements has one element for each entry in flight, sealed and open: the oldest first.
 	settlements []settlement
@@ -151,6 +152,11 @@ func (p *pipeline) applied(now time.Time) (failures []failedLease, thawed []stat
 		}
 	}
 	return s.failures, thawed
+}
+
+// shift adds a time in which the leader was stopped or starved.
+func (p *pipeline) shift(by time.Duration, now time.Time) {
+	p.progress = earlier(p.progress.Add(by), now)
 }
 
 func (p *pipeline) full() bool { return p.entry.Items >= entryItems || p.entry.Size() >= entryBytes }

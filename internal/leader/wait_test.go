@@ -55,3 +55,26 @@ func TestStarvedLeaderAndDuplicateIdentity(t *testing.T) {
 		t.Errorf("closed %+v after the leader was stopped, want the worker not refused for good: the first process is dead", r.last.Close)
 	}
 }
+
+// The time in which a leader was stopped does not count as a stall of its log: it would refuse writes, and a run would end with that error.
+func TestStoppedLeaderHasNoStalledLog(t *testing.T) {
+	r := newCoreRig(t, 1)
+	r.log.latency = func() time.Duration { return time.Hour }
+	r.submit(1, 1)
+	r.step()
+	if r.core.pipeline.inFlight == 0 {
+		t.Fatal("no entry is in flight")
+	}
+	r.now = r.now.Add(time.Minute)
+	r.step()
+	if d := r.core.Stalled(r.now); d > tick {
+		t.Errorf("Stalled() = %v after the leader was stopped, want %v at most", d, tick)
+	}
+	for range 20 {
+		r.now = r.now.Add(tick)
+		r.step()
+	}
+	if d := r.core.Stalled(r.now); d < 20*tick {
+		t.Errorf("Stalled() = %v, want %v at least: the log has applied nothing since", d, 20*tick)
+	}
+}

@@ -15,7 +15,9 @@ import (
 // updateClusterStatus updates which workers are alive. It removes those that were silent for too long and
 // those of before the term that have not come in time.
 func (c *Core) updateClusterStatus() {
-	c.leftovers.shift(c.registry.startCheck(c.now))
+	stopped := c.registry.startCheck(c.now)
+	c.leftovers.shift(stopped)
+	c.pipeline.shift(stopped, c.now)
 	for _, w := range c.registry.inOrder {
 		switch {
 		case w.silent(c.now):

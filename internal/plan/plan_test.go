@@ -776,8 +776,11 @@ func TestPlanFirstSuccess(t *testing.T) {
 // A job gets no records that it would tear apart.
 func TestPlanRecordKinds(t *testing.T) {
 	opt := options()
-	opt.Builtins = []plan.Builtin{{Name: "lines", NeedsInput: true, Records: []string{"lines", "jsonl"}}, {Name: "rows", NeedsInput: true, Records: []string{"csv"}},
-		{Name: "any", NeedsInput: true}}
+	opt.Builtins = []plan.Builtin{
+		{Name: "lines", NeedsInput: true, Records: []string{"lines", "jsonl"}},
+		{Name: "rows", NeedsInput: true, Records: []string{"csv"}},
+		{Name: "any", NeedsInput: true},
+	}
 	dir := t.TempDir()
 	write(t, dir, "in")
 	for _, test := range []struct{ job, records, want string }{

@@ -140,11 +140,12 @@ func (e *Embedded) AwaitWorkers(ctx context.Context) error {
 	return nil
 }
 
-// Client returns a client of the cluster.
-func (e *Embedded) Client() (*client.Client, error) {
+// Client returns a client of the cluster, whose options need no HTTP.
+func (e *Embedded) Client(o client.Options) (*client.Client, error) {
 	t := transport.NewHTTP()
 	t.DialContext = func(ctx context.Context, _, address string) (net.Conn, error) { return e.memory.Dial(ctx, address) }
-	return client.New([]string{e.node.Advertised()}, client.Options{HTTP: &http.Client{Transport: t}})
+	o.HTTP = &http.Client{Transport: t}
+	return client.New([]string{e.node.Advertised()}, o)
 }
 
 // Run runs the cluster until ctx is done or a part of it fails. The workers end first, so that the leader receives their last
