@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -258,6 +260,17 @@ func settingType(t reflect.Type) (set func(field reflect.Value, text string) err
 	return set, "integer", "an integer such as 30"
 }
 
+// formOf is the form of a setting in the error about a text that a field of type t does not take. Of an integer that is too small or too large, it has the range.
+func (s *settingField) formOf(t reflect.Type, text string, err error) string {
+	switch unsigned := s.setting.Type == "integer" && t.Kind() >= reflect.Uint; {
+	case unsigned && (errors.Is(err, strconv.ErrRange) || strings.HasPrefix(text, "-")):
+		return fmt.Sprintf("an integer from 0 to %d", uint64(math.MaxUint64)>>(64-t.Bits()))
+	case s.setting.Type == "integer" && errors.Is(err, strconv.ErrRange):
+		return fmt.Sprintf("an integer from %d to %d", int64(math.MinInt64)>>(64-t.Bits()), int64(math.MaxInt64)>>(64-t.Bits()))
+	}
+	return s.form
+}
+
 // decodeSettings sets the fields of a configuration. The error is about all settings that are wrong.
 func decodeSettings(config reflect.Value, fields []settingField, settings map[string]string) error {
 	var errs []error
@@ -275,7 +288,7 @@ func decodeSettings(config reflect.Value, fields []settingField, settings map[st
 			text = s.setting.Default
 		}
 		if err := s.set(config.Field(s.field), text); err != nil {
-			errs = append(errs, fmt.Errorf("invalid setting %s=%q: want %s", s.setting.Key, text, s.form))
+			errs = append(errs, fmt.Errorf("invalid setting %s=%q: want %s", s.setting.Key, text, s.formOf(config.Field(s.field).Type(), text, err)))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(settings)) {

@@ -402,7 +402,23 @@ func TestTypedErrors(t *testing.T) {
 		},
 		"zero pairs": {b4.New("z", func(struct{}) (b4.Output, error) { return b4.Pairs[string, int]{}, nil }), bridgefourtest.Input{}, "job z: its output is a Pairs that no function has made"},
 		"setting":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
-		"unknown":    {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
+		"large setting": {
+			b4.New("r", func(struct {
+				A, B int64
+				C    uint8
+				D    uint64
+				E    int
+			}) (b4.Output, error) {
+				return nil, nil
+			}),
+			bridgefourtest.Input{Settings: b4.Settings{"a": "9223372036854775808", "b": "1e6", "c": "256", "d": "-1", "e": "-9223372036854775809"}},
+			`invalid setting a="9223372036854775808": want an integer from -9223372036854775808 to 9223372036854775807
+invalid setting b="1e6": want an integer such as 30
+invalid setting c="256": want an integer from 0 to 255
+invalid setting d="-1": want an integer from 0 to 18446744073709551615
+invalid setting e="-9223372036854775809": want an integer from -9223372036854775808 to 9223372036854775807`,
+		},
+		"unknown": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
 		"required": {b4.New("r", func(struct {
 			X string `b4:",required"`
 		},

@@ -40,8 +40,10 @@ func bruteForce(cfg bruteForceConfig) (b4.Output, error) {
 		return nil, fmt.Errorf("invalid setting algorithm=%q: want md5, sha1, sha256 or sha512", cfg.Algorithm)
 	case len(want) != size:
 		return nil, fmt.Errorf("invalid setting hash=%q: a hash of %s has %d hexadecimal digits", cfg.Hash, cfg.Algorithm, 2*size)
-	case cfg.Alphabet == "" || cfg.Chunk == 0:
-		return nil, errors.New("settings alphabet and chunk: want at least one byte, and one text")
+	case cfg.Alphabet == "":
+		return nil, errors.New("invalid setting alphabet=\"\": want at least one byte")
+	case cfg.Chunk == 0:
+		return nil, errors.New("invalid setting chunk=0: want at least 1")
 	}
 	search := textSearch{bruteForceConfig: cfg, sum: sum, want: want}
 	return b4.Map(b4.Splits(), search.task), nil

@@ -8,11 +8,11 @@ import (
 
 type sampleConfig struct {
 	N    int    `b4:"n,default=10" help:"how many lines"`
-	Seed uint64 `b4:"seed,default=1" help:"another seed is another sample"`
+	Seed uint64 `b4:"seed,default=1" help:"another seed is another sample; of standard input, each run draws another one"`
 }
 
 // SampleLines draws lines at random. The sample depends on the seed, the names of the inputs and where lines are in them, and so is the same whenever a
-// task runs again. It is named apart from Sample, which the original system has.
+// task runs again. Standard input has another name in each run. The job is named apart from Sample, which the original system has.
 func SampleLines() b4.Job {
 	return b4.New("sample", func(cfg sampleConfig) (b4.Output, error) {
 		if err := checkSize("n", cfg.N); err != nil {
