@@ -408,7 +408,8 @@ func TestTypedErrors(t *testing.T) {
 				C    uint8
 				D    uint64
 				E    int
-			}) (b4.Output, error) {
+			},
+			) (b4.Output, error) {
 				return nil, nil
 			}),
 			bridgefourtest.Input{Settings: b4.Settings{"a": "9223372036854775808", "b": "1e6", "c": "256", "d": "-1", "e": "-9223372036854775809"}},
