@@ -102,7 +102,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher runs first")
 	fs.IntVar(&f.slotsPerTask, "slots-per-task", 1, "slots per attempt")
 	fs.StringVar(&f.memory, "memory", "", "memory limit of one attempt, such as 2GiB: of a command, that of its processes; else at least 16MiB, of which half is for sorting (default: commands have "+
-		"none; others sort in 128 MiB)")
+		"none; others sort in 128 MiB, or less on a small machine)")
 	fs.StringArrayVar(&f.resources, "resource", nil, "countable things of a worker that each attempt has for itself, `NAME=N`, such as gpu=1: it gets their ids "+
 		"in $B4_RESOURCE_NAME (and those of gpu in $CUDA_VISIBLE_DEVICES); repeatable")
 	fs.StringArrayVar(&f.labels, "label", nil, "only workers with this label, `key=value`; repeatable")

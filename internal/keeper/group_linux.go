@@ -28,12 +28,11 @@ func groupPrefix() string {
 	return "bridgefour-" + strings.Trim(strings.TrimPrefix(namespace, "pid:"), "[]") + "-"
 }
 
-// groupFolder finds where this process may create groups with a memory controller: in its own (version 1), or beside it (version 2, where a
-// group with processes cannot distribute memory).
-func groupFolder() (dir string, unified, ok bool) {
+// ownGroup finds the group of this process that a memory controller limits: a path below the mount point of its tree.
+func ownGroup() (mount, below string, unified, ok bool) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return "", false, false
+		return "", "", false, false
 	}
 	var path string
 	for line := range strings.Lines(string(own)) {
@@ -49,7 +48,7 @@ func groupFolder() (dir string, unified, ok bool) {
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || path == "" {
-		return "", false, false
+		return "", "", false, false
 	}
 	for line := range strings.Lines(string(mounts)) {
 		// ID PARENT DEVICE ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE OPTIONS
@@ -62,16 +61,43 @@ func groupFolder() (dir string, unified, ok bool) {
 		if !unified {
 			fits = super[0] == "cgroup" && slices.Contains(strings.Split(super[2], ","), "memory")
 		}
-		below, err := filepath.Rel(fields[3], path)
-		if !fits || err != nil || strings.HasPrefix(below, "..") {
-			continue
+		if below, err = filepath.Rel(fields[3], path); fits && err == nil && !strings.HasPrefix(below, "..") {
+			return fields[4], below, unified, true
 		}
-		if dir = filepath.Join(fields[4], below); unified && below != "." {
-			dir = filepath.Dir(dir)
-		}
-		return dir, unified, true
 	}
-	return "", false, false
+	return "", "", false, false
+}
+
+// groupFolder finds where this process may create groups with a memory controller: in its own (version 1), or beside it (version 2, where a
+// group with processes cannot distribute memory).
+func groupFolder() (dir string, unified, ok bool) {
+	mount, below, unified, ok := ownGroup()
+	if dir = filepath.Join(mount, below); unified && below != "." {
+		dir = filepath.Dir(dir)
+	}
+	return dir, unified, ok
+}
+
+// MachineMemory is the memory that this process and what it starts may take, in bytes: that of the machine, or the least limit of the control groups that it is
+// in. 0: unknown.
+func MachineMemory() uint64 {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 0
+	}
+	least := info.Totalram * uint64(info.Unit)
+	mount, below, unified, ok := ownGroup()
+	for ok {
+		g := group{path: filepath.Join(mount, below), unified: unified}
+		if text, err := os.ReadFile(filepath.Join(g.path, g.limitFile())); err == nil {
+			if limit, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil { // else it is max
+				least = min(least, limit)
+			}
+		}
+		ok = below != "."
+		below = filepath.Dir(below)
+	}
+	return least
 }
 
 // create creates the group of the keeper, once.

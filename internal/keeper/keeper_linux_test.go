@@ -19,7 +19,8 @@ import (
 // Some tests need a process that dies, or of another user: this one, started again with the script that it runs.
 const (
 	parentEnv = "B4_KEEPER_TEST_SCRIPT"
-	tempEnv   = "B4_KEEPER_TEST_TEMP"  // its Keeper.Temp
+	tempEnv   = "B4_KEEPER_TEST_TEMP" // its Keeper.Temp
+	memoryEnv = "B4_KEEPER_TEST_MEMORY"
 	untilEnv  = "B4_KEEPER_TEST_UNTIL" // the time that the command has once the file left exists, when this process stops itself
 )
 
@@ -48,6 +49,10 @@ func TestMain(m *testing.M) {
 			end, err = k.Wait()
 		}
 		fmt.Println(end.OverMemory > memoryMax, end.Status.ExitStatus(), err)
+		os.Exit(0)
+	}
+	if os.Getenv(memoryEnv) != "" {
+		fmt.Println(MachineMemory())
 		os.Exit(0)
 	}
 	if os.Getenv(dialEnv) != "" {
@@ -493,6 +498,31 @@ func asNobody(t *testing.T, script string) string {
 		t.Error(err)
 	}
 	return string(out)
+}
+
+// TestMachineMemory: the limit of a control group, also that of one above, is what a process may take.
+func TestMachineMemory(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 20
+	all := MachineMemory()
+	if all < limit {
+		t.Fatalf("MachineMemory() = %d, want more than %d", all, limit)
+	}
+	dir, unified, _ := groupFolder()
+	outer := group{path: filepath.Join(dir, fmt.Sprintf("bridgefour-test-%d", os.Getpid())), unified: unified}
+	inner := group{path: filepath.Join(outer.path, "inner"), unified: unified}
+	want := uint64(limit)
+	if os.Mkdir(outer.path, 0o700) != nil || os.Mkdir(inner.path, 0o700) != nil || !outer.write(outer.limitFile(), strconv.Itoa(limit)) {
+		want = all // no memory controller that this process may use
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `echo $$ >"$1"/cgroup.procs; exec "$2"`, "sh", inner.path, "/proc/"+strconv.Itoa(os.Getpid())+"/exe")
+	cmd.Env = append(os.Environ(), memoryEnv+"=1")
+	out, err := cmd.Output()
+	if got, _ := strconv.ParseUint(strings.TrimSpace(string(out)), 10, 64); err != nil || got != want {
+		t.Errorf("MachineMemory() = %q, %v in a group of a limited one, want %d", out, err, want)
+	}
+	inner.remove()
+	outer.remove()
 }
 
 // TestMemoryIsSampled limits memory as a user who cannot create control groups.

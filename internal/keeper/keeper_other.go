@@ -32,6 +32,9 @@ type Keeper struct {
 	err   error
 }
 
+// MachineMemory is 0: it is not known here.
+func MachineMemory() uint64 { return 0 }
+
 // Start starts a command. The caller then may close its standard input, and must call Wait.
 func (k *Keeper) Start(c *Command) error {
 	if err := Check(c.Confinement, k.Temp); err != nil {

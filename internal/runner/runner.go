@@ -46,8 +46,8 @@ type Config struct {
 	EnvAll bool
 	// Confinement is the least of all commands.
 	Confinement keeper.Confinement
-	// SortMemory is the bytes that each slot takes to sort the output of a task for a reduce, or to merge its input. Defaults to 128 MiB, so that a split of the
-	// default size fits with what sorting it takes, if its lines are not very short.
+	// SortMemory is the bytes that each slot takes to sort the output of a task for a reduce, or to merge its input, and as many for tables, if the job has no
+	// limit. Defaults to SortMemoryMax.
 	SortMemory int64
 	// Temp is a folder for temporary files of commands, which need not exist. It is removed when the last slot is closed. Defaults to a
 	// new one.
@@ -57,6 +57,9 @@ type Config struct {
 	// Logger defaults to discarding.
 	Logger *slog.Logger
 }
+
+// SortMemoryMax is so much that a split of the default size fits with what sorting it takes, if its lines are not very short.
+const SortMemoryMax = 128 << 20
 
 // A Runner creates slots.
 type Runner struct {
@@ -81,7 +84,7 @@ func New(cfg Config) *Runner {
 		logBytesMax: cfg.LogBytesMax,
 		held:        cfg.Held,
 		nice:        cfg.Nice,
-		sortMemory:  cmp.Or(cfg.SortMemory, 128<<20),
+		sortMemory:  cmp.Or(cfg.SortMemory, SortMemoryMax),
 		logger:      cfg.Logger,
 		temp:        cmp.Or(cfg.Temp, NewTemp()),
 	}

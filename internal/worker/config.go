@@ -115,6 +115,19 @@ func (c Config) resourceCounts() map[string]uint32 {
 	return counts
 }
 
+// sortMemory is [runner.Config.SortMemory] on a machine with so much memory: what a slot sorts in and has for tables, with what is not collected yet, must fit into its part
+// of that, and of what is offered. 0: its default, as for a memory that is not known.
+func (c Config) sortMemory(machine uint64) int64 {
+	const parts, least = 4, 8 << 20
+	if c.Memory > 0 && (machine == 0 || c.Memory < machine) {
+		machine = c.Memory
+	}
+	if machine == 0 {
+		return 0
+	}
+	return min(max(int64(machine/parts)/int64(c.Slots), least), runner.SortMemoryMax) //nolint:gosec // a size
+}
+
 // confinement is what is enforced for all attempts, for users.
 func (c Config) confinement() (list []string) {
 	for _, part := range []struct {

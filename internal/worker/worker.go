@@ -84,7 +84,7 @@ func New(cfg Config) (*Worker, error) {
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
 		Jobs: cfg.Jobs, Users: users, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, EnvAll: cfg.EnvAll,
-		Confinement: cfg.Confinement, Temp: dir.temp, Held: dir.attempts, Logger: cfg.Logger,
+		Confinement: cfg.Confinement, SortMemory: cfg.sortMemory(keeper.MachineMemory()), Temp: dir.temp, Held: dir.attempts, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
 	st, tails := &stages{leader: w.leader, users: users}, newTailLimit()

@@ -495,3 +495,27 @@ func TestWorkerCommits(t *testing.T) {
 		t.Errorf("failed = %v, want a BAD_INPUT that names the folder", f)
 	}
 }
+
+// TestSortMemory: what a slot sorts in fits the machine, and what is offered of it.
+func TestSortMemory(t *testing.T) {
+	const mib = 1 << 20
+	for _, test := range []struct {
+		slots            int
+		offered, machine uint64
+		want             int64
+	}{
+		{2, 0, 0, 0},
+		{2, 0, 24 << 30, 128 * mib},
+		{64, 0, 16 << 30, 64 * mib},
+		{2, 0, 256 * mib, 32 * mib},
+		{2, 512 * mib, 24 << 30, 64 * mib},
+		{2, 512 * mib, 0, 64 * mib},
+		{2, 24 << 30, 256 * mib, 32 * mib},
+		{64, 0, 512 * mib, 8 * mib},
+	} {
+		c := Config{Slots: test.slots, Memory: test.offered}
+		if got := c.sortMemory(test.machine); got != test.want {
+			t.Errorf("%d slots, %d MiB of %d MiB: %d MiB, want %d MiB", test.slots, test.offered/mib, test.machine/mib, got/mib, test.want/mib)
+		}
+	}
+}
