@@ -2,9 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"os"
-	"runtime/pprof"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -76,12 +75,8 @@ func (f *follower) explainPause(ctx context.Context, job *api.Job) {
 // dump writes the stacks of all goroutines to a file of the run.
 func (d *runDir) dump() (path string, err error) {
 	path = d.file("goroutines.txt")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return "", err
-	}
-	const withStates = 2
-	return path, errors.Join(pprof.Lookup("goroutine").WriteTo(f, withStates), f.Close())
+	stacks := make([]byte, 1<<20)
+	return path, os.WriteFile(path, stacks[:runtime.Stack(stacks, true)], 0o600)
 }
 
 // slowReport prints that the embedded cluster does not answer, if that lasts.
