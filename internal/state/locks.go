@@ -692,6 +692,7 @@ func (m *Machine) reclaim(job *Job) bool {
 		}
 	})
 	if over != nil {
+		over.priority, over.inherited = job.Spec.Priority, job.Spec.Priority // no priority is kept of one that is over
 		m.locks.setOver(over, false)
 	}
 	return over != nil

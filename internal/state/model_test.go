@@ -616,21 +616,23 @@ func (j *modelJob) change(changed []FileChange) {
 		}
 		j.sizes[modelFile{c.Task, c.File}] = c.Version.Size
 		for i, s := range j.stages {
-			if s.spec.Role == RoleMap && s.redo(s.tasks[c.Task]) {
-				redone[i] = true
-				j.read -= min(j.read, size)
-			}
+			redone[i] = s.spec.Role == RoleMap && j.redo(s, c.Task, size) || redone[i]
 		}
 	}
 	j.redoReaders(redone)
 }
 
-func (s *modelStage) redo(t *modelTask) bool {
+// redo opens a done task, which has read size bytes if it has a split.
+func (j *modelJob) redo(s *modelStage, task, size uint64) bool {
+	t := s.tasks[task]
 	if t.status != "done" {
 		return false
 	}
 	t.status, t.lost, s.closed = "open", t.won.Lease, false
 	t.losses++
+	if s.spec.Role == RoleMap && j.spec.Input.Kind == InputFiles {
+		j.read -= min(j.read, size)
+	}
 	return true
 }
 
@@ -655,13 +657,8 @@ func (j *modelJob) isLost(lost []OutputRange, stage, task int) bool {
 func (j *modelJob) redoLost(lost []OutputRange) {
 	redone := make([]bool, len(j.stages))
 	for i, s := range j.stages {
-		for k, t := range s.tasks {
-			if j.isLost(lost, i, k) && s.redo(t) {
-				redone[i] = true
-				if s.spec.Role == RoleMap && j.spec.Input.Kind == InputFiles {
-					j.read -= min(j.read, j.taskSize(uint64(k)))
-				}
-			}
+		for k := range s.tasks {
+			redone[i] = j.isLost(lost, i, k) && j.redo(s, uint64(k), j.taskSize(uint64(k))) || redone[i]
 		}
 	}
 	j.redoReaders(redone)
@@ -670,8 +667,8 @@ func (j *modelJob) redoLost(lost []OutputRange) {
 func (j *modelJob) redoReaders(redone []bool) {
 	for i, s := range j.stages {
 		if slices.ContainsFunc(s.spec.From, func(from uint32) bool { return redone[from] }) {
-			for _, t := range s.tasks {
-				redone[i] = s.redo(t) || redone[i]
+			for k := range s.tasks {
+				redone[i] = j.redo(s, uint64(k), j.taskSize(uint64(k))) || redone[i]
 			}
 		}
 	}
@@ -1055,6 +1052,8 @@ func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 	}
 	if to == WorkerDead && w.Status != to && m.level >= 2 {
 		w.Missed = m.lockFence + 1
+	} else if to == WorkerAlive {
+		w.Missed = 0
 	}
 	if w.Status = to; to == WorkerRemoved {
 		delete(m.workers, id)

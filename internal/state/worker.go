@@ -192,8 +192,11 @@ func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) *Reje
 	}
 	w := *old
 	w.Status = status
-	if status == WorkerDead && m.level >= 2 {
+	switch {
+	case status == WorkerDead && m.level >= 2:
 		w.Missed = m.locks.fence + 1
+	case status == WorkerAlive:
+		w.Missed = 0
 	}
 	m.workers[id] = &w
 	m.record(Event{Kind: WorkerChanged, Worker: id}, out)
