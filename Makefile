@@ -4,8 +4,9 @@ EPOCH   := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BINARY  := bin/bridgefour
 ARCH    ?= $(shell go env GOARCH)
 # Without grpcnotrace the linker keeps all exported methods, because of the templates of a debug page: 3 MB. Only gRPC speaks HTTP/2, with an implementation
-# of its own: that of net/http is 500 KB. What is called a few times for a command or a request is compiled without inlining: 400 KB.
-SELDOM  := $(addprefix github.com/bridgefour/bridgefour/internal/,access cli httpapi plan) github.com/danielgtaylor/... github.com/spf13/...
+# of its own: that of net/http is 500 KB. What is called a few times for a command or a request is compiled without inlining: 600 KB.
+SELDOM  := $(addprefix github.com/bridgefour/bridgefour/internal/,access cli compat discover httpapi peer plan server) \
+	$(addprefix github.com/,danielgtaylor/... miekg/... prometheus/... spf13/...) mvdan.cc/...
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags grpcnotrace,nethttpomithttp2 $(SELDOM:%=-gcflags=%=-l) -ldflags '-s -w -X main.version=$(VERSION)'
 
 .PHONY: build rootfs image packages dist chaos run test test-quick test-long check sim soak bench clean
