@@ -154,7 +154,7 @@ func (a *again) errors() Errors {
 		errs = append(errs, &Error{Field: "inputs", Message: r.message})
 	}
 	if a.more > 0 {
-		errs = append(errs, &Error{Field: "inputs", Message: "changed or gone: " + counted(a.more, "more file")})
+		errs = append(errs, &Error{Field: "inputs", Message: "changed or gone: " + state.Counted(a.more, "more file")})
 	}
 	return errs
 }

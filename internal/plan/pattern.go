@@ -12,6 +12,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 // pattern is a path whose parts are patterns of doublestar.Match, such as {a,b}*.gz, or ** for any number of folders. Hidden names, and what a
@@ -177,11 +178,11 @@ func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, 
 	switch matched := folders.Load(); {
 	case err != nil || len(p.errs) > before:
 	case n == 0 && matched > 0:
-		p.fail(field, "input %q matches %s and no file; write %q for what is below", name, counted(matched, "folder"), name+"/**")
+		p.fail(field, "input %q matches %s and no file; write %q for what is below", name, state.Counted(matched, "folder"), name+"/**")
 	case n == 0:
 		p.fail(field, "input %q matches no file (looked in %s); quote the pattern or pass a folder", name, pt.base)
 	case matched > 0 && !pt.deep:
-		p.warn("input %q also matches %s, and skips what is below; write %q to read it", name, counted(matched, "folder"), name+"/**")
+		p.warn("input %q also matches %s, and skips what is below; write %q to read it", name, state.Counted(matched, "folder"), name+"/**")
 	}
 	return err
 }

@@ -221,20 +221,12 @@ func (p *planner) fail(field, format string, args ...any) {
 	p.errs = append(p.errs, failure(field, format, args...)...)
 }
 
-// counted returns a number with its noun.
-func counted[N int | int64 | uint64](n N, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
 // all is the errors, and how many there are beside them.
 func (p *planner) all() Errors {
 	if p.more == 0 {
 		return p.errs
 	}
-	return append(p.errs, failure("", "and %s", counted(p.more, "more error"))...)
+	return append(p.errs, failure("", "and %s", state.Counted(p.more, "more error"))...)
 }
 
 // failure is one error, as the errors of a request.

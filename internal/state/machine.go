@@ -619,18 +619,19 @@ func (m *Machine) settle(job *Job, i uint32, cancel bool, out *Result) {
 	case cancel:
 		job.Error = "stopped by its program: " + job.Error
 	case tooMany && !settled:
-		job.Error = fmt.Sprintf("stopped after %s (--max-fails %v); the first: %s", failedTasks(n), job.Spec.MaxFails, job.Error)
+		job.Error = fmt.Sprintf("stopped after %s (--max-fails %v); the first: %s", Counted(n, "failed task"), job.Spec.MaxFails, job.Error)
 	}
 	if settled || tooMany || cancel {
 		m.stageSettled(job, i, out)
 	}
 }
 
-func failedTasks(n uint64) string {
+// Counted is a number with its noun.
+func Counted[N int | int64 | uint64](n N, noun string) string {
 	if n == 1 {
-		return "1 failed task"
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d failed tasks", n)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // outputLost opens a done task again, or lets it die if that was too often. Only a winner can be lost, so a late report changes nothing, and nor does

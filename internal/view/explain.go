@@ -94,7 +94,7 @@ func (e *explainer) explain(now time.Time) {
 		for i, stage := range e.job.Stages {
 			if e.job.Ready(i) {
 				leased := e.core.StageLeased(e.job.ID, uint32(i))
-				e.because("stage %s: %d of %s done, %d leased to workers, %d dead", stage.Name, stage.Done, counted(stage.Tasks, "task"), leased, stage.Dead)
+				e.because("stage %s: %d of %s done, %d leased to workers, %d dead", stage.Name, stage.Done, state.Counted(stage.Tasks, "task"), leased, stage.Dead)
 			}
 		}
 		e.waiting(now)
@@ -111,7 +111,7 @@ func (e *explainer) explain(now time.Time) {
 func (e *explainer) done() {
 	switch tasks, done := e.job.TaskCounts(); {
 	case done < tasks: // only with --first-success
-		e.because("%d of %s succeeded: one is enough, the others were not needed; the output is in %s", done, counted(tasks, "task"), e.job.Spec.Output)
+		e.because("%d of %s succeeded: one is enough, the others were not needed; the output is in %s", done, state.Counted(tasks, "task"), e.job.Spec.Output)
 	case tasks == 1:
 		e.because("its task is done; the output is in %s", e.job.Spec.Output)
 	default:
@@ -134,7 +134,7 @@ func (e *explainer) failed() {
 				}
 				rest = fmt.Sprintf(", %d not run to their end because %s", open, by)
 			}
-			e.because("stage %s: %d of %s dead%s", stage.Name, stage.Dead, counted(stage.Tasks, "task"), rest)
+			e.because("stage %s: %d of %s dead%s", stage.Name, stage.Dead, state.Counted(stage.Tasks, "task"), rest)
 			e.failures(stage)
 		}
 	}
@@ -202,7 +202,7 @@ func (e *explainer) late(number uint32, stage *state.Stage) {
 	slices.Sort(tasks)
 	for _, task := range tasks[:min(len(tasks), explainTasks)] {
 		e.because("partition %d of stage %s is still read, when %d of %s are done: if it runs much longer than the others, it has a key with many records", task, stage.Name,
-			stage.Done, counted(stage.Tasks, "partition"))
+			stage.Done, state.Counted(stage.Tasks, "partition"))
 	}
 }
 
@@ -247,13 +247,13 @@ func (e *explainer) others() {
 			how = "end"
 		}
 		tasks, done := other.TaskCounts()
-		e.because("it waits for job %d (%s) to %s, which is %s: %d of %s done", d.Job, other.Spec.Name, how, jobStatus(other, e.core), done, counted(tasks, "task"))
+		e.because("it waits for job %d (%s) to %s, which is %s: %d of %s done", d.Job, other.Spec.Name, how, jobStatus(other, e.core), done, state.Counted(tasks, "task"))
 		if other.Status == state.JobWaiting {
 			e.advise("bridgefour explain %d tells what that one waits for", d.Job)
 		}
 	}
 	if more > 0 {
-		e.because("and for %s more", counted(more, "job"))
+		e.because("and for %s more", state.Counted(more, "job"))
 	}
 	if e.machine.InputDue(e.job) {
 		e.because("the leader lists its input, which other jobs have written")
@@ -300,7 +300,7 @@ func (e *explainer) waiting(now time.Time) {
 	e.quota()
 	e.workers()
 	if others := len(demand.Jobs) - 1; others > 0 {
-		e.because("tasks that wait for a slot: %d of this job, and %d of %s that can use the same workers", own, demand.Tasks-own, counted(uint64(others), "other job"))
+		e.because("tasks that wait for a slot: %d of this job, and %d of %s that can use the same workers", own, demand.Tasks-own, state.Counted(uint64(others), "other job"))
 	}
 	first := 0
 	for _, id := range e.machine.Live() {
@@ -313,7 +313,7 @@ func (e *explainer) waiting(now time.Time) {
 		}
 	}
 	if first > explainJobs {
-		e.because("and %s more of higher priority", counted(uint64(first-explainJobs), "job"))
+		e.because("and %s more of higher priority", state.Counted(uint64(first-explainJobs), "job"))
 	}
 	if first > 0 {
 		e.advise("submit with a higher --priority")
@@ -344,7 +344,7 @@ func (e *explainer) reservation() {
 	e.out.Reservation = &api.Reservation{
 		Worker: uint64(r.Worker), Slots: r.Slots, SlotsFree: r.SlotsFree, Memory: r.Memory, MemoryFree: r.MemoryFree,
 	}
-	need, free := needed(e.job.Spec), fmt.Sprintf("%d of %s free", r.SlotsFree, counted(uint64(r.Slots), "slot"))
+	need, free := needed(e.job.Spec), fmt.Sprintf("%d of %s free", r.SlotsFree, state.Counted(uint64(r.Slots), "slot"))
 	if r.Memory > 0 {
 		free += fmt.Sprintf(", %s of %s of memory", humanize.IBytes(r.MemoryFree), humanize.IBytes(r.Memory))
 	}
@@ -368,16 +368,16 @@ func (e *explainer) quota() {
 		e.advise("submit with a smaller --slots-per-task, or let an administrator raise the quota: bridgefour quota set %s --slots N", user)
 		return
 	case slots > 1:
-		e.because("user %s has %d of %s of the quota in use, and each task of the job needs %d", user, q.Used, counted(uint64(most), "slot"), slots) //nolint:gosec // positive
+		e.because("user %s has %d of %s of the quota in use, and each task of the job needs %d", user, q.Used, state.Counted(uint64(most), "slot"), slots) //nolint:gosec // positive
 	default:
-		e.because("user %s has %d of %s of the quota in use", user, q.Used, counted(uint64(most), "slot")) //nolint:gosec // positive
+		e.because("user %s has %d of %s of the quota in use", user, q.Used, state.Counted(uint64(most), "slot")) //nolint:gosec // positive
 	}
 	e.advise("wait until tasks of the user's jobs have ended, or let an administrator raise the quota: bridgefour quota set %s --slots N", user)
 }
 
 // needed describes what an attempt needs at once.
 func needed(spec *state.Spec) string {
-	need := counted(uint64(max(1, spec.SlotsPerTask)), "slot")
+	need := state.Counted(uint64(max(1, spec.SlotsPerTask)), "slot")
 	if spec.SlotsPerTask > 1 {
 		need += " at once"
 	}
@@ -443,7 +443,7 @@ func (e *explainer) workers() {
 		}
 	}
 	if unable > explainWorkers {
-		e.because("and %s cannot run its tasks", counted(uint64(unable-explainWorkers), "other worker"))
+		e.because("and %s cannot run its tasks", state.Counted(uint64(unable-explainWorkers), "other worker"))
 	}
 	switch {
 	case able == 0 && most > 0 && most < slots:
@@ -486,7 +486,7 @@ func lacks(spec *state.Spec, w *state.Worker) []string {
 		}
 	}
 	if spec.SlotsPerTask > w.Slots {
-		list = append(list, fmt.Sprintf("an attempt needs %s, it has %d", counted(uint64(spec.SlotsPerTask), "slot"), w.Slots))
+		list = append(list, fmt.Sprintf("an attempt needs %s, it has %d", state.Counted(uint64(spec.SlotsPerTask), "slot"), w.Slots))
 	}
 	if w.Memory > 0 && spec.Memory > w.Memory {
 		list = append(list, fmt.Sprintf("an attempt needs %s of memory, it has %s", humanize.IBytes(spec.Memory), humanize.IBytes(w.Memory)))
@@ -548,7 +548,7 @@ func (e *explainer) failures(stage *state.Stage) {
 		if stage.Status(task) != state.TaskDone && last.Kind == state.LostWorker {
 			lost = max(lost, int(t.Counts[state.LostWorker]))
 		}
-		e.because("task %d/%s/%d failed %s; last on worker %d: %v: %s", e.job.ID, stage.Name, task, counted(uint64(t.Ended), "time"), last.Worker, last.Kind,
+		e.because("task %d/%s/%d failed %s; last on worker %d: %v: %s", e.job.ID, stage.Name, task, state.Counted(uint64(t.Ended), "time"), last.Worker, last.Kind,
 			strings.TrimSpace(last.Message))
 	}
 	if lost > 1 {
@@ -561,20 +561,12 @@ func (e *explainer) failures(stage *state.Stage) {
 	}
 }
 
-// counted returns a number with its noun.
-func counted(n uint64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// verbCounted is counted with a verb, in the singular and in the plural.
+// verbCounted is [state.Counted] with a verb, in the singular and in the plural.
 func verbCounted(n uint64, noun, one, many string) string {
 	if n == 1 {
-		return counted(n, noun) + " " + one
+		return state.Counted(n, noun) + " " + one
 	}
-	return counted(n, noun) + " " + many
+	return state.Counted(n, noun) + " " + many
 }
 
 // delay says how long failed tasks wait.
@@ -593,12 +585,12 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 	case api.TaskRunning:
 		out.Reasons = append(out.Reasons, fmt.Sprintf("attempt %d is leased to worker %d", t.Attempts, t.Worker))
 	case api.TaskDone:
-		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%s) is committed, after %s", humanize.IBytes(t.Size), counted(uint64(t.Attempts), "attempt")))
+		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%s) is committed, after %s", humanize.IBytes(t.Size), state.Counted(uint64(t.Attempts), "attempt")))
 		if t.Overtook {
 			out.Reasons = append(out.Reasons, "the last one was a second attempt, started while the one before took far longer than those of other tasks, and has overtaken it")
 		}
 	case api.TaskDead:
-		out.Reasons = append(out.Reasons, "it is dead, after "+counted(uint64(t.Attempts), "attempt"))
+		out.Reasons = append(out.Reasons, "it is dead, after "+state.Counted(uint64(t.Attempts), "attempt"))
 		out.Advice = append(out.Advice, "fix the cause, then retry the job", "bridgefour logs "+t.Name+" shows its log")
 	case api.TaskOpen:
 		if t.Retry != nil {

@@ -196,7 +196,7 @@ func (e *explainer) locks() {
 		text += ", held by " + strings.Join(held, ", ")
 	}
 	if more := int(c.Place) - len(c.Holders); more > 0 { //nolint:gosec // at most all requests
-		before = append(before, counted(uint64(more), "more request")) //nolint:gosec // positive
+		before = append(before, state.Counted(uint64(more), "more request")) //nolint:gosec // positive
 	}
 	switch {
 	case len(before) == 1:
